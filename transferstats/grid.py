@@ -1,0 +1,306 @@
+"""The transfer grid: every loss of a study, checked once, in the shape that the statistics need.
+
+``TransferGrid`` is the door between the rooms that make losses (lens, readers, simulation) and the rooms
+that analyse them (stats, evidence, report). It holds numbers and names; it computes no statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from transferstats.errors import DataError, DesignError
+
+FloatArray = npt.NDArray[np.float64]
+
+LOSSES: tuple[str, ...] = ("kl", "ce")
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetLosses:
+    """Losses of one dataset: every seed's lenses scored on the same units.
+
+    Attributes
+    ----------
+    seeds: K labels. units: N labels. clusters: N labels (equal label = dependent units).
+    tokens: (N,) tokens behind each unit's mean loss, the weight of the unit.
+    losses: name ("kl", "ce") -> (K, N, L, L), mean loss of lens s on layer t over the unit, nats/token.
+    readouts: readout ("shared", "logit", ...) -> loss name -> (K, N, L), nats/token.
+    baselines: "final_ce", "prior_ce", "prior_kl" -> (N,), nats/token.
+    null: losses of the shared-lens null on the same units; its "seeds" are the R null replicates.
+    """
+
+    name: str
+    seeds: tuple[str, ...]
+    units: tuple[str, ...]
+    clusters: tuple[str, ...]
+    tokens: FloatArray
+    losses: Mapping[str, FloatArray]
+    readouts: Mapping[str, Mapping[str, FloatArray]] = field(default_factory=dict)
+    baselines: Mapping[str, FloatArray] = field(default_factory=dict)
+    null: DatasetLosses | None = None
+
+    def __post_init__(self) -> None:
+        n_seeds, n_units = len(self.seeds), len(self.units)
+        if not self.losses:
+            raise DataError(f"dataset {self.name!r} has no losses")
+        if len(self.clusters) != n_units or self.tokens.shape != (n_units,):
+            raise DataError(f"dataset {self.name!r}: units, clusters and tokens differ in length")
+        if not np.isfinite(self.tokens).all() or (self.tokens <= 0).any():
+            raise DataError(f"dataset {self.name!r}: token counts must be positive and finite")
+        shape: tuple[int, ...] = ()
+        for loss, values in self.losses.items():
+            if values.ndim != 4 or values.shape[:2] != (n_seeds, n_units):
+                raise DataError(
+                    f"dataset {self.name!r}, {loss}: expected (seeds, units, L, L) = "
+                    f"({n_seeds}, {n_units}, L, L), got {values.shape}"
+                )
+            if values.shape[2] != values.shape[3]:
+                raise DataError(
+                    f"dataset {self.name!r}, {loss}: the loss matrix is not square "
+                    f"({values.shape[2]} sources, {values.shape[3]} targets)"
+                )
+            if shape and values.shape != shape:
+                raise DataError(f"dataset {self.name!r}: losses differ in shape")
+            shape = values.shape
+            _refuse_nonfinite(self, loss, values)
+        if self.null is not None and self.null.units != self.units:
+            raise DataError(f"dataset {self.name!r}: null replicates must be scored on the same units")
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers L."""
+        return int(next(iter(self.losses.values())).shape[-1])
+
+    def loss(self, name: str) -> FloatArray:
+        """(K, N, L, L) losses by name; DataError that lists the names there are."""
+        if name not in self.losses:
+            raise DataError(f"dataset {self.name!r} has no loss {name!r}; it has: {', '.join(self.losses)}")
+        return self.losses[name]
+
+    def penalty(self, name: str) -> FloatArray:
+        """(K, N, L, L): loss(lens s on t) - loss(lens t on t); zero on the diagonal by construction."""
+        values = self.loss(name)
+        own = np.diagonal(values, axis1=2, axis2=3)
+        return values - own[:, :, None, :]
+
+
+def _refuse_nonfinite(data: DatasetLosses, loss: str, values: FloatArray) -> None:
+    bad = np.argwhere(~np.isfinite(values))
+    if not len(bad):
+        return
+    seed, unit, source, target = bad[0]
+    raise DataError(
+        f"dataset {data.name!r}, {loss}: {len(bad)} losses are NaN or infinite; the first is seed "
+        f"{data.seeds[seed]!r}, unit {data.units[unit]!r}, source {source}, target {target}. "
+        "Remove those units, or refit the lens that produced them."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TransferGrid:
+    """Losses of one subject over datasets, seeds, units, sources and targets.
+
+    Attributes
+    ----------
+    subject: name of the network.
+    layers: L names, in order of depth; layer l is the input of block l.
+    datasets: one :class:`DatasetLosses` each.
+    loss: the loss that statistics use unless told otherwise ("kl" or "ce").
+    unit: unit of every loss ("nats/token", "nats/image").
+    certificates: one row a lens (dataset, world, seed, readout, layer, held_out_kl, ...), may be empty.
+    similarities: dataset -> measure -> (L, L) layer similarity, may be empty.
+    provenance: whatever is needed to make these numbers again (config, versions, hashes).
+    """
+
+    subject: str
+    layers: tuple[str, ...]
+    datasets: tuple[DatasetLosses, ...]
+    loss: str = "kl"
+    unit: str = "nats/token"
+    certificates: pd.DataFrame = field(default_factory=pd.DataFrame)
+    similarities: Mapping[str, Mapping[str, FloatArray]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.datasets:
+            raise DataError("a grid needs at least one dataset")
+        names = [data.name for data in self.datasets]
+        if len(set(names)) != len(names):
+            raise DataError(f"dataset names repeat: {names}")
+        if len(self.layers) < 2:
+            raise DesignError("transfer needs at least 2 layers")
+        for data in self.datasets:
+            if data.n_layers != len(self.layers):
+                raise DataError(
+                    f"dataset {data.name!r} has {data.n_layers} layers, the grid names {len(self.layers)}"
+                )
+            data.loss(self.loss)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers L."""
+        return len(self.layers)
+
+    def dataset(self, name: str) -> DatasetLosses:
+        """One dataset by name; DataError that lists the names there are."""
+        for data in self.datasets:
+            if data.name == name:
+                return data
+        raise DataError(f"no dataset {name!r}; this grid has: {', '.join(d.name for d in self.datasets)}")
+
+    def with_loss(self, loss: str) -> TransferGrid:
+        """The same grid, analysed in another loss ("kl" or "ce")."""
+        return replace(self, loss=loss)
+
+    def with_datasets(self, names: Sequence[str]) -> TransferGrid:
+        """The same grid restricted to some datasets, in the order given."""
+        return replace(self, datasets=tuple(self.dataset(name) for name in names))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Long table, one row a (dataset, seed, unit, source, target): reads back with ``read_grid``."""
+        return pd.concat([_long_frame(data, self.layers) for data in self.datasets], ignore_index=True)
+
+
+def _long_frame(data: DatasetLosses, layers: tuple[str, ...]) -> pd.DataFrame:
+    sizes = (len(data.seeds), len(data.units), len(layers), len(layers))
+    seed, unit, source, target = (index.ravel() for index in np.indices(sizes))
+    columns: dict[str, Any] = {
+        "dataset": data.name,
+        "seed": np.asarray(data.seeds, dtype=object)[seed],
+        "unit": np.asarray(data.units, dtype=object)[unit],
+        "cluster": np.asarray(data.clusters, dtype=object)[unit],
+        "n": data.tokens[unit],
+        "source": source,
+        "target": target,
+    }
+    columns.update({name: values.ravel() for name, values in data.losses.items()})
+    return pd.DataFrame(columns)
+
+
+KEYS: tuple[str, ...] = ("seed", "unit", "source", "target")
+
+
+def losses_from_frame(frame: pd.DataFrame, name: str, *, balanced_subset: bool = False) -> DatasetLosses:
+    """Check a long table of one dataset and fold it into :class:`DatasetLosses`.
+
+    Parameters
+    ----------
+    frame: columns seed, unit, source, target (integers 0..L-1), at least one of kl and ce (nats), and
+        optionally cluster and n (tokens; 1 where absent).
+    name: name of the dataset.
+    balanced_subset: keep only units scored under every seed, source and target, instead of refusing.
+
+    Raises
+    ------
+    DataError: missing columns, duplicated or missing rows (the first of them named), losses that are
+        not finite, sources and targets that are not the same layers 0..L-1.
+    """
+    _check_columns(frame, name)
+    _refuse_duplicates(frame, name)
+    n_layers = _count_layers(frame, name)
+    frame = _complete(frame, name, n_layers, balanced_subset)
+    seeds, units = _ordered(frame["seed"]), _ordered(frame["unit"])
+    order = _row_order(frame, seeds, units, n_layers)
+    shape = (len(seeds), len(units), n_layers, n_layers)
+    losses = {
+        loss: np.asarray(frame[loss], dtype=np.float64)[order].reshape(shape)
+        for loss in LOSSES
+        if loss in frame
+    }
+    per_unit = frame.drop_duplicates("unit").set_index("unit")
+    unit_keys = list(units)
+    clusters = per_unit["cluster"].loc[unit_keys] if "cluster" in frame else pd.Series(unit_keys)
+    tokens = per_unit["n"].loc[unit_keys] if "n" in frame else pd.Series(np.ones(len(units)))
+    return DatasetLosses(
+        name=name,
+        seeds=tuple(str(seed) for seed in seeds),
+        units=tuple(str(unit) for unit in units),
+        clusters=tuple(str(cluster) for cluster in clusters),
+        tokens=np.asarray(tokens, dtype=np.float64),
+        losses=losses,
+    )
+
+
+def _check_columns(frame: pd.DataFrame, name: str) -> None:
+    missing = [column for column in KEYS if column not in frame]
+    if missing:
+        raise DataError(
+            f"dataset {name!r}: the table lacks {', '.join(missing)}; it has {', '.join(map(str, frame))}. "
+            "Rename with columns={'theirs': 'ours'}."
+        )
+    if not any(loss in frame for loss in LOSSES):
+        raise DataError(f"dataset {name!r}: the table needs a loss column, 'kl' or 'ce', in nats")
+    if not len(frame):
+        raise DataError(f"dataset {name!r}: the table has no rows")
+
+
+def _refuse_duplicates(frame: pd.DataFrame, name: str) -> None:
+    repeated = frame.duplicated(list(KEYS))
+    if repeated.any():
+        raise DataError(
+            f"dataset {name!r}: {int(repeated.sum())} duplicated rows, the first for "
+            f"{_describe(frame[repeated].iloc[0])}. Drop or average them before reading."
+        )
+
+
+def _count_layers(frame: pd.DataFrame, name: str) -> int:
+    sources, targets = set(frame["source"]), set(frame["target"])
+    if sources != targets:
+        odd = sorted(sources.symmetric_difference(targets))[:5]
+        raise DataError(
+            f"dataset {name!r}: the loss matrix is not square; layers {odd} appear only as source or only "
+            "as target"
+        )
+    if sources != set(range(len(sources))):
+        raise DataError(f"dataset {name!r}: source and target must be layer indices 0..L-1, without gaps")
+    return len(sources)
+
+
+def _complete(frame: pd.DataFrame, name: str, n_layers: int, balanced_subset: bool) -> pd.DataFrame:
+    n_seeds = frame["seed"].nunique()
+    counts = frame.groupby("unit", observed=True).size()
+    expected = n_seeds * n_layers**2
+    short = counts[counts < expected]
+    if not len(short):
+        return frame
+    if balanced_subset and len(short) < len(counts):
+        return frame[~frame["unit"].isin(short.index)]
+    cells = pd.MultiIndex.from_product(
+        [_ordered(frame["seed"]), list(short.index[:3]), range(n_layers), range(n_layers)], names=list(KEYS)
+    )
+    absent = cells.difference(pd.MultiIndex.from_frame(frame[list(KEYS)]))
+    raise DataError(
+        f"dataset {name!r}: {int((expected - short).sum())} rows are missing, in {len(short)} of "
+        f"{len(counts)} units; the first is {dict(zip(KEYS, absent[0], strict=True))}. Finish the study, or "
+        "pass balanced_subset=True to analyse only the complete units."
+    )
+
+
+def _ordered(column: pd.Series[Any]) -> list[Any]:
+    """Distinct labels in a stable order: numbers as numbers, everything else as text."""
+    labels = list(pd.unique(column))
+    try:
+        return sorted(labels)
+    except TypeError:
+        return sorted(labels, key=str)
+
+
+def _row_order(
+    frame: pd.DataFrame, seeds: list[Any], units: list[Any], n_layers: int
+) -> npt.NDArray[np.intp]:
+    position = np.asarray(frame["seed"].map({seed: k for k, seed in enumerate(seeds)}), dtype=np.int64)
+    unit = np.asarray(frame["unit"].map({unit: i for i, unit in enumerate(units)}), dtype=np.int64)
+    position = position * len(units) + unit
+    for column in ("source", "target"):
+        position = position * n_layers + np.asarray(frame[column], dtype=np.int64)
+    return np.argsort(position, kind="stable")
+
+
+def _describe(row: pd.Series[Any]) -> str:
+    return ", ".join(f"{key} {row[key]!r}" for key in KEYS)

@@ -1,0 +1,1 @@
+"""Lenses: subjects, states, fitting, transfer evaluation. The only room that imports torch."""

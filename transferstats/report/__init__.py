@@ -1,0 +1,1 @@
+"""Views of results: sentences, tables, figures, documents. Computes no statistics."""

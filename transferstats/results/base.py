@@ -1,0 +1,96 @@
+"""The column set that every result shares, and the base class that turns results into rows.
+
+Column names follow broom (R), so that a data frame made here reads the same in both languages.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+FloatArray = npt.NDArray[np.float64]
+
+COLUMNS: tuple[str, ...] = (
+    "term",
+    "estimate",
+    "std_error",
+    "statistic",
+    "df",
+    "p_value",
+    "conf_low",
+    "conf_high",
+    "conf_level",
+    "n_seeds",
+    "n_units",
+    "unit",
+    "method",
+    "note",
+)
+"""Columns of every ``tidy()`` table, in this order; further columns may only follow them."""
+
+
+class Result:
+    """A frozen result: numbers only. Views (sentences, tables, figures) are functions in ``report``."""
+
+    __slots__ = ()
+    kind: ClassVar[str] = "result"
+
+    @abstractmethod
+    def tidy(self) -> pd.DataFrame:
+        """One row a term, with the columns :data:`COLUMNS` first and in that order."""
+
+    @abstractmethod
+    def glance(self) -> pd.DataFrame:
+        """Exactly one row that summarises the whole result."""
+
+    def csv(self) -> str:
+        """``tidy()`` as CSV text in R's spelling, for ``read.csv(text = x$csv())``.
+
+        pandas 3 frames and numpy 2 arrays do not cross older reticulate versions; text does.
+        """
+        return to_r_csv(self.tidy())
+
+
+def tidy_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Build a tidy table: missing shared columns become NaN or empty text, extra columns come last."""
+    materialised = [dict(row) for row in rows]
+    extras = list(dict.fromkeys(key for row in materialised for key in row if key not in COLUMNS))
+    text = {"term", "unit", "method", "note"}
+    for row in materialised:
+        for column in COLUMNS:
+            row.setdefault(column, "" if column in text else math.nan)
+    return pd.DataFrame(materialised, columns=[*COLUMNS, *extras])
+
+
+def to_r_csv(frame: pd.DataFrame) -> str:
+    """CSV text in R's spelling: ``TRUE``/``FALSE``/``NA``, shortest floats that read back exactly."""
+    spelled = frame.astype(object)
+    for column in frame.columns:
+        spelled[column] = [_spell(value) for value in frame[column]]
+    buffer = io.StringIO()
+    spelled.to_csv(buffer, index=False, lineterminator="\n")
+    return buffer.getvalue()
+
+
+def _spell(value: Any) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "TRUE" if value else "FALSE"
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        if math.isnan(number):
+            return "NA"
+        if math.isinf(number):
+            return "Inf" if number > 0 else "-Inf"
+        return repr(number)
+    if value is None:
+        return "NA"
+    return str(value)

@@ -1,0 +1,127 @@
+"""Estimates with intervals made of several variance terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from transferstats.results.base import FloatArray, Result, tidy_frame
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate(Result):
+    """One statistic, scalar or vector, with its interval and the variance terms behind it.
+
+    ``shape`` below is ``()`` for a scalar statistic and ``(m,)`` for a vector of m terms.
+
+    Attributes
+    ----------
+    terms: names, one per term (a scalar statistic has exactly one).
+    estimate, std_error, statistic, df, p_value, conf_low, conf_high: arrays of ``shape``; estimate and
+        limits in ``unit``. ``p_value`` is two-sided against 0 and inverts the interval. ``df`` is the
+        effective number (for display; the interval uses the df of each part).
+    parts: (n_parts, *shape), variance of the estimate due to each sampled factor, in unit squared
+        (on the log scale when ``scale == "log"``).
+    dfs: (n_parts,), degrees of freedom of each part.
+    part_names: names of the parts, e.g. ``("seeds", "units")``.
+    residual: ``shape``, variance E of the seed-by-unit residual, already taken out of the unit part.
+    scale: ``"identity"`` or ``"log"`` (interval formed on the log scale and transformed back).
+    replicates: (n_replicates, *shape) bootstrap replicates, or an array of size 0.
+    """
+
+    terms: tuple[str, ...]
+    estimate: FloatArray
+    std_error: FloatArray
+    statistic: FloatArray
+    df: FloatArray
+    p_value: FloatArray
+    conf_low: FloatArray
+    conf_high: FloatArray
+    conf_level: float
+    parts: FloatArray
+    dfs: FloatArray
+    part_names: tuple[str, ...]
+    residual: FloatArray
+    n_seeds: int
+    n_units: int
+    unit: str = "nats/token"
+    method: str = "crossed two-term t"
+    note: str = ""
+    scale: str = "identity"
+    dataset: str = ""
+    replicates: FloatArray = field(default_factory=lambda: np.empty(0))
+
+    kind: ClassVar[str] = "estimate"
+
+    @property
+    def seed_variance(self) -> FloatArray:
+        """A of the design: variance of the estimate due to seeds, ``shape``."""
+        return self._part("seeds")
+
+    @property
+    def unit_variance(self) -> FloatArray:
+        """B' of the design: variance of the estimate due to units, residual removed, ``shape``."""
+        return self._part("units")
+
+    @property
+    def shares(self) -> FloatArray:
+        """(n_parts, *shape): share of each part in the summed variance; NaN where the sum is 0."""
+        total = self.parts.sum(axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(total > 0, self.parts / np.where(total > 0, total, 1.0), np.nan)
+
+    def _part(self, name: str) -> FloatArray:
+        if name not in self.part_names:
+            known = ", ".join(self.part_names)
+            raise KeyError(f"no variance part {name!r}; this estimate has: {known}")
+        return np.asarray(self.parts[self.part_names.index(name)])
+
+    def __len__(self) -> int:
+        return len(self.terms)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One mapping a term, shared columns plus the dataset and the share of each variance part."""
+        flat = {
+            name: np.atleast_1d(getattr(self, name))
+            for name in ("estimate", "std_error", "statistic", "df", "p_value", "conf_low", "conf_high")
+        }
+        shares = self.shares.reshape(len(self.part_names), -1)
+        for index, term in enumerate(self.terms):
+            row: dict[str, Any] = {"term": term}
+            row.update({name: float(values[index]) for name, values in flat.items()})
+            row.update(
+                conf_level=self.conf_level,
+                n_seeds=self.n_seeds,
+                n_units=self.n_units,
+                unit=self.unit,
+                method=self.method,
+                note=self.note,
+                dataset=self.dataset,
+            )
+            for part, name in enumerate(self.part_names):
+                row[f"share_{name}"] = float(shares[part, index])
+            yield row
+
+    def tidy(self) -> pd.DataFrame:
+        """One row a term; extra columns: dataset and the variance share of each part."""
+        return tidy_frame(self.rows())
+
+    def glance(self) -> pd.DataFrame:
+        """One row: numbers of terms, seeds, units and replicates, and how the interval was made."""
+        row: dict[str, Any] = {
+            "n_terms": len(self.terms),
+            "n_seeds": self.n_seeds,
+            "n_units": self.n_units,
+            "conf_level": self.conf_level,
+            "unit": self.unit,
+            "method": self.method,
+            "dataset": self.dataset,
+            "scale": self.scale,
+            "n_replicates": int(self.replicates.shape[0]),
+            "note": self.note,
+        }
+        return pd.DataFrame([row])

@@ -1,0 +1,1 @@
+"""Statistics: plain arrays in, frozen results out. Knows no torch and no files."""
