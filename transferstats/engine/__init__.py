@@ -1,1 +1,20 @@
 """Cells, their store, and running many of them on any executor. Knows no torch and no statistics."""
+
+from transferstats.engine.cell import Cell, CellOutput, Report, run_cell
+from transferstats.engine.run import CellStatus, Failure, SweepReport, cell_states, sweep
+from transferstats.engine.store import Problem, Store, StoredCell
+
+__all__ = [
+    "Cell",
+    "CellOutput",
+    "CellStatus",
+    "Failure",
+    "Problem",
+    "Report",
+    "Store",
+    "StoredCell",
+    "SweepReport",
+    "cell_states",
+    "run_cell",
+    "sweep",
+]

@@ -1,0 +1,242 @@
+"""The store: one Parquet and one JSON file a cell, written atomically, checked by hash when read.
+
+The JSON names the hash of the Parquet and of its own content and is renamed into place last: a cell exists
+when its JSON exists. Nothing in either file depends on when or how fast the cell was computed, so two runs of
+the same study leave the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transferstats.engine.cell import Cell, CellOutput
+from transferstats.errors import StoreError
+from transferstats.provenance import canonical_json, content_key, library_versions
+
+FORMAT = 1
+STUDY_FILE = "study.json"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCell:
+    """A finished cell as read back: its configuration, record and table."""
+
+    key: str
+    config: Mapping[str, Any]
+    record: Mapping[str, Any]
+    versions: Mapping[str, str]
+    table: pd.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A stored file that cannot be trusted: the cell's key and what is wrong with it."""
+
+    key: str
+    reason: str
+
+
+class Store:
+    """A folder of finished cells of one study.
+
+    Parameters
+    ----------
+    root: folder; made on the first write.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+
+    def keys(self) -> list[str]:
+        """Keys of the finished cells, sorted."""
+        return sorted(path.stem for path in (self.root / "cells").glob("*.json"))
+
+    def has(self, cell: Cell) -> bool:
+        """Whether the cell is finished; its files are checked, a torn one is an error that names it."""
+        if not self._record_path(cell.key).exists():
+            return False
+        self.read(cell.key)
+        return True
+
+    def claim(self, cells: Iterable[Cell]) -> None:
+        """Bind an empty store to the study of these cells, or check that it is theirs.
+
+        Raises
+        ------
+        StoreError: the cells belong to several studies, or the store to another one; the options that
+            differ are named.
+        """
+        studies = {content_key(cell.study()): cell.study() for cell in cells}
+        if len(studies) != 1:
+            raise StoreError(
+                f"these cells belong to {len(studies)} studies; a store holds one: use a folder for each"
+            )
+        ((key, study),) = studies.items()
+        path = self.root / STUDY_FILE
+        if not path.exists():
+            _write_atomically(
+                path, (canonical_json({"format": FORMAT, "key": key, "study": study}) + "\n").encode()
+            )
+            return
+        held = self.study()
+        if content_key(held) != key:
+            raise StoreError(
+                f"{self.root} holds another study; it differs in: {'; '.join(_differences(held, study))}. "
+                "Use another store folder, or repeat the options that the store was made with."
+            )
+
+    def study(self) -> dict[str, Any]:
+        """The configuration that all cells of this store share."""
+        path = self.root / STUDY_FILE
+        if not path.is_file():
+            raise StoreError(f"{self.root} is not a transferstats store: it has no {STUDY_FILE}")
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            held, key, version = content["study"], content["key"], content["format"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{path} is torn or altered ({error!r}); restore it from a copy") from error
+        if version != FORMAT:
+            raise StoreError(f"{self.root} has store format {version}, this version reads {FORMAT}")
+        if content_key(held) != key:
+            raise StoreError(f"{path} was altered: its content does not match its key")
+        return dict(held)
+
+    def write(self, cell: Cell, output: CellOutput) -> None:
+        """Write a finished cell; an interrupted or failed write leaves what was there before."""
+        table = _parquet_bytes(output.table)
+        content = {
+            "format": FORMAT,
+            "key": cell.key,
+            "config": dict(cell.config),
+            "record": dict(output.record),
+            "versions": dict(library_versions()),
+            "table_sha256": hashlib.sha256(table).hexdigest(),
+            "table_rows": len(output.table),
+        }
+        content["sha256"] = content_key(content)
+        _write_atomically(self._table_path(cell.key), table)
+        _write_atomically(self._record_path(cell.key), (canonical_json(content) + "\n").encode())
+
+    def read(self, key: str) -> StoredCell:
+        """Read one cell and check every hash.
+
+        Raises
+        ------
+        StoreError: missing, torn, altered or swapped files, named, with what to do.
+        """
+        content = self._read_record(key)
+        path = self._table_path(key)
+        if not path.is_file():
+            raise StoreError(f"cell {key[:12]}: {path.name} is missing; {_REMEDY}")
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != content["table_sha256"]:
+            raise StoreError(f"cell {key[:12]}: {path.name} is torn or altered (hash differs); {_REMEDY}")
+        table = pq.read_table(io.BytesIO(data)).to_pandas()
+        return StoredCell(key, content["config"], content["record"], content["versions"], table)
+
+    def _read_record(self, key: str) -> dict[str, Any]:
+        path = self._record_path(key)
+        if not path.is_file():
+            raise StoreError(f"no finished cell {key[:12]} in {self.root}")
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            recorded = content.pop("sha256")
+        except (ValueError, KeyError) as error:
+            raise StoreError(f"cell {key[:12]}: {path.name} is torn ({error!r}); {_REMEDY}") from error
+        if content_key(content) != recorded:
+            raise StoreError(f"cell {key[:12]}: {path.name} was altered (hash differs); {_REMEDY}")
+        if content.get("key") != key or content_key(content["config"]) != key:
+            raise StoreError(f"cell {key[:12]}: {path.name} belongs to another cell (swapped files?); {_REMEDY}")
+        return content
+
+    def verify(self) -> list[Problem]:
+        """Recompute every hash; the problems found, empty when all is well."""
+        problems = []
+        for key in self.keys():
+            try:
+                self.read(key)
+            except StoreError as error:
+                problems.append(Problem(key, str(error)))
+        return problems
+
+    def discard(self, key: str) -> None:
+        """Remove a cell's files, so that the next sweep computes it again."""
+        self._record_path(key).unlink(missing_ok=True)
+        self._table_path(key).unlink(missing_ok=True)
+
+    def _table_path(self, key: str) -> Path:
+        return self.root / "cells" / f"{key}.parquet"
+
+    def _record_path(self, key: str) -> Path:
+        return self.root / "cells" / f"{key}.json"
+
+
+_REMEDY = "remove both files of this cell (transferstats verify --discard) and sweep again"
+
+
+def _parquet_bytes(table: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+    pq.write_table(arrow, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    """Temporary file, fsync, rename, fsync of the folder: the old content or the new, never a mixture."""
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        hint = (
+            "the disk is full: free some space"
+            if error.errno == errno.ENOSPC
+            else "check that the folder is writable"
+        )
+        raise StoreError(
+            f"could not write {path}: {error.strerror or error}; {hint} and sweep again, finished cells are kept"
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _differences(held: Any, wanted: Any, prefix: str = "") -> list[str]:
+    """Dotted names of the options in which two configurations differ, with both values."""
+    if isinstance(held, Mapping) and isinstance(wanted, Mapping):
+        names = sorted(set(held) | set(wanted))
+        return [
+            line for name in names for line in _differences(held.get(name), wanted.get(name), f"{prefix}{name}.")
+        ]
+    if held == wanted:
+        return []
+    return [f"{prefix.rstrip('.')} is {held!r} there and {wanted!r} here"]

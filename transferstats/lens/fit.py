@@ -1,0 +1,284 @@
+"""Fit lenses: ridge to the final state, then kl by natural gradient, with a certificate for each lens.
+
+The kl of an affine lens is nearly convex, so a lens is defined by its minimum, not by a training recipe.
+Steps are preconditioned on both sides: by the inverse (ridged) covariance of the inputs and by the inverse
+Fisher information of the outputs (K-FAC, Martens & Grosse 2015, doi 10.48550/arXiv.1503.05671). Such steps are
+invariant to rotations of the state, so directions in which the data are silent stay where the prior put them;
+elementwise optimisers move them, and a lens that was moved there fails on every other layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from transferstats.lens.head import Head, Targets, kl_training_loss, losses
+from transferstats.lens.translator import Moments, Translators, moments, ridge
+
+Progress = Callable[[str, int], None]
+"""Called with (stage, token-layers processed since the last call)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitPlan:
+    """How lenses are fitted; part of a cell's identity.
+
+    Attributes
+    ----------
+    method: "kl" (ridge start, then kl) or "ridge" (the start only).
+    strengths: ridge strengths tried; each lens keeps the one with the least held-out kl.
+    batch: rows a step and lens. learning_rate: of the natural gradient. momentum: heavy ball.
+    first, max_steps: held-out kl is measured at ``first`` steps and at every doubling up to ``max_steps``.
+    tolerance: nats/token; a lens whose held-out kl fell by less over the last doubling has converged.
+    """
+
+    method: str = "kl"
+    strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    batch: int = 512
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    damping: float = 1e-3
+    first: int = 32
+    max_steps: int = 512
+    tolerance: float = 0.003
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Inputs and targets of a fit: row j of ``hidden`` (G, m, d) belongs to target row ``j % n``.
+
+    m = n for own lenses. For the shared lens G = 1 and the layers are stacked along the rows, m = L n.
+    """
+
+    hidden: Tensor
+    final: Tensor
+    targets: Targets
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, Targets]:
+        """Some rows of the inputs and their targets."""
+        return self.hidden[:, rows], self.targets.rows(rows % len(self.final))
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Evidence that G lenses have converged; arrays of shape (G,), kl in nats per token.
+
+    start_kl, held_out_kl: held-out kl of the ridge start and of the lens kept. train_kl: on as many
+    training rows. change: fall of held-out kl over the last doubling of steps. steps: steps behind the lens kept.
+    strength: ridge strength kept. converged: ``change`` below the tolerance.
+    """
+
+    start_kl: Tensor
+    held_out_kl: Tensor
+    train_kl: Tensor
+    change: Tensor
+    steps: Tensor
+    strength: Tensor
+    converged: Tensor
+
+
+def mean_kl(head: Head, lenses: Translators, sample: Sample, max_rows: int = 8192) -> Tensor:
+    """(G,) mean kl of each lens on its rows, at most ``max_rows`` evenly spaced ones; float64 sums."""
+    n_rows = sample.hidden.shape[1]
+    step = max(1, -(-n_rows // max_rows))
+    rows = torch.arange(0, n_rows, step, device=sample.hidden.device)
+    hidden, targets = sample.batch(rows)
+    with torch.no_grad():
+        normed = head.norm(lenses.apply(hidden))
+        return torch.stack([losses(head, x, targets)[0].double().mean() for x in normed])
+
+
+def ridge_start(
+    head: Head, train: Sample, held_out: Sample, prior: Translators, plan: FitPlan
+) -> tuple[Translators, Tensor, Tensor, Moments]:
+    """Ridge lenses with the strength of least held-out kl: lenses, kl (G,), strength (G,), moments."""
+    stats = moments(train.hidden, train.final, prior)
+    best = prior
+    best_kl = torch.full((len(prior),), torch.inf, dtype=torch.float64, device=train.hidden.device)
+    kept = torch.zeros_like(best_kl)
+    for strength in plan.strengths:
+        lenses = ridge(stats, prior, strength)
+        kl = mean_kl(head, lenses, held_out, max_rows=2048)
+        better = kl < best_kl
+        best = _merge(better, lenses, best)
+        kept = torch.where(better, strength, kept)
+        best_kl = torch.where(better, kl, best_kl)
+    return best, mean_kl(head, best, held_out), kept, stats
+
+
+def _merge(choose: Tensor, yes: Translators, no: Translators) -> Translators:
+    return Translators(
+        torch.where(choose[:, None, None], yes.weight, no.weight),
+        torch.where(choose[:, None], yes.bias, no.bias),
+    )
+
+
+def fit_lenses(
+    head: Head,
+    train: Sample,
+    held_out: Sample,
+    prior: Translators,
+    plan: FitPlan,
+    *,
+    rng: torch.Generator,
+    progress: Progress | None = None,
+) -> tuple[Translators, Certificate]:
+    """Fit G lenses at once and certify each.
+
+    Parameters
+    ----------
+    train, held_out: inputs and targets; held-out rows choose lambda and the number of steps, nothing else.
+    prior: where the lenses stay in directions that the data do not determine.
+    rng: CPU generator; the order of the rows is the only randomness here.
+
+    Returns
+    -------
+    Lenses and their certificate.
+    """
+    start, start_kl, strength, stats = ridge_start(head, train, held_out, prior, plan)
+    if plan.method == "ridge":
+        train_kl = mean_kl(head, start, train)
+        nothing = torch.zeros_like(start_kl)
+        unknown = torch.full_like(start_kl, torch.nan)
+        return start, Certificate(start_kl, start_kl, train_kl, unknown, nothing, strength, nothing.bool())
+    descent = _Descent(head, train, start, stats, strength, plan, rng)
+    return _doubling(descent, head, train, held_out, (start, start_kl, strength), plan, progress)
+
+
+def _doubling(
+    descent: _Descent,
+    head: Head,
+    train: Sample,
+    held_out: Sample,
+    begin: tuple[Translators, Tensor, Tensor],
+    plan: FitPlan,
+    progress: Progress | None,
+) -> tuple[Translators, Certificate]:
+    """Descend in doublings; keep for each lens the doubling with the least held-out kl."""
+    best, best_kl, strength = begin
+    start_kl, steps = best_kl, torch.zeros_like(best_kl)
+    change = torch.full_like(best_kl, torch.inf)
+    target = plan.first
+    while target <= plan.max_steps:
+        averaged = descent.run_to(target, progress)
+        kl = mean_kl(head, averaged, held_out)
+        # A rise means that the minimum over the doublings lies behind: as converged as held-out data can tell.
+        change = (best_kl - kl).clamp_min(0.0)
+        better = kl < best_kl
+        best = _merge(better, averaged, best)
+        best_kl, steps = torch.where(better, kl, best_kl), torch.where(better, float(target), steps)
+        if bool((change < plan.tolerance).all()):
+            break
+        target *= 2
+    train_kl = mean_kl(head, best, train)
+    return best, Certificate(start_kl, best_kl, train_kl, change, steps, strength, change < plan.tolerance)
+
+
+class _Descent:
+    """Preconditioned heavy-ball descent with iterate averaging since the last doubling."""
+
+    def __init__(
+        self,
+        head: Head,
+        train: Sample,
+        start: Translators,
+        stats: Moments,
+        strength: Tensor,
+        plan: FitPlan,
+        rng: torch.Generator,
+    ) -> None:
+        self.head, self.train, self.plan, self.rng = head, train, plan, rng
+        self.mean = stats.mean.float()
+        self.weight = start.weight.clone()
+        # The map is carried in centred form, z = h + A (h - mean) + c, which decouples slope from offset.
+        self.offset = start.bias + (start.weight @ self.mean[:, :, None]).squeeze(-1)
+        self.input_inverse = _input_inverse(stats, strength)
+        self.output_inverse = _output_inverse(head, train, start, plan, rng)
+        self.velocity = (torch.zeros_like(self.weight), torch.zeros_like(self.offset))
+        self.order = torch.empty(0, dtype=torch.int64)
+        self.step = 0
+        self.sums = (torch.zeros_like(self.weight), torch.zeros_like(self.offset))
+        self.count = 0
+
+    def run_to(self, target: int, progress: Progress | None) -> Translators:
+        """Descend to ``target`` steps; the average of the iterates since the previous call."""
+        self.sums = (torch.zeros_like(self.weight), torch.zeros_like(self.offset))
+        self.count = 0
+        while self.step < target:
+            rows = self._next_rows()
+            self._advance(*self.train.batch(rows))
+            self.step += 1
+            self.count += 1
+            self.sums[0].add_(self.weight)
+            self.sums[1].add_(self.offset)
+            if progress is not None:
+                progress("kl", len(rows) * len(self.weight))
+        weight, offset = self.sums[0] / self.count, self.sums[1] / self.count
+        return Translators(weight, offset - (weight @ self.mean[:, :, None]).squeeze(-1))
+
+    def _next_rows(self) -> Tensor:
+        if len(self.order) < self.plan.batch:
+            fresh = torch.randperm(self.train.hidden.shape[1], generator=self.rng)
+            self.order = torch.cat([self.order, fresh])
+        rows, self.order = self.order[: self.plan.batch], self.order[self.plan.batch :]
+        return rows.to(self.train.hidden.device)
+
+    def _advance(self, hidden: Tensor, targets: Targets) -> None:
+        centred = hidden - self.mean[:, None]
+        z = hidden + torch.baddbmm(self.offset[:, None], centred, self.weight.mT)
+        slope = kl_slope(self.head, z, targets)
+        n_rows = hidden.shape[1]
+        natural = (
+            self.output_inverse @ (slope.mT @ centred / n_rows) @ self.input_inverse,
+            (self.output_inverse @ slope.mean(1)[:, :, None]).squeeze(-1),
+        )
+        for value, velocity, gradient in zip((self.weight, self.offset), self.velocity, natural, strict=True):
+            velocity.mul_(self.plan.momentum).add_(gradient)
+            value.sub_(velocity, alpha=self.plan.learning_rate)
+
+
+def kl_slope(head: Head, z: Tensor, targets: Targets) -> Tensor:
+    """(G, n, d) gradient of each row's kl in the predicted final states z (G, n, d)."""
+    z = z.detach().requires_grad_(True)
+    with torch.enable_grad():
+        x = head.norm(z)
+        total = sum(kl_training_loss(head, part, targets).sum() for part in x)
+    (slope,) = torch.autograd.grad(total, z)  # type: ignore[arg-type]
+    return slope
+
+
+def _input_inverse(stats: Moments, strength: Tensor) -> Tensor:
+    """(G, d, d) inverse of the input covariance, ridged as the start was: silent directions stay put."""
+    scale2 = stats.covariance.diagonal(dim1=1, dim2=2).clamp_min(1e-12)
+    ridged = stats.covariance + torch.diag_embed(strength[:, None] * scale2)
+    inverse: Tensor = torch.linalg.inv(ridged)
+    return inverse.float()
+
+
+def _output_inverse(head: Head, train: Sample, start: Translators, plan: FitPlan, rng: torch.Generator) -> Tensor:
+    """(G, d, d) inverse Fisher information of the predicted final state, from outputs drawn at the start."""
+    rows = torch.randperm(train.hidden.shape[1], generator=rng)[:4096].to(train.hidden.device)
+    hidden, _ = train.batch(rows)
+    z = start.apply(hidden).requires_grad_(True)
+    with torch.enable_grad():
+        x = head.norm(z)
+        total = sum(_drawn_surprise(head, part, rng) for part in x)
+    (slope,) = torch.autograd.grad(total, z)  # type: ignore[arg-type]
+    fisher = (slope.mT @ slope / hidden.shape[1]).double()
+    damping = plan.damping * fisher.diagonal(dim1=1, dim2=2).mean(-1)
+    eye = torch.eye(fisher.shape[-1], dtype=torch.float64, device=fisher.device)
+    inverse: Tensor = torch.linalg.inv(fisher + damping[:, None, None] * eye)
+    return inverse.float()
+
+
+def _drawn_surprise(head: Head, x: Tensor, rng: torch.Generator) -> Tensor:
+    """Sum of -log q(y) with y drawn from q, whose gradient has the Fisher information as its covariance."""
+    total = x.new_zeros(())
+    for rows in head.chunks(len(x)):
+        log_q = torch.log_softmax(head.logits(x[rows]), dim=-1)
+        drawn = torch.multinomial(log_q.detach().exp().cpu(), 1, generator=rng).to(x.device)
+        total = total - log_q.gather(1, drawn).sum()
+    return total

@@ -1,0 +1,156 @@
+"""Decoding: from the final state (input of the final norm) to logits, without [tokens, vocab] tables.
+
+Every loss here goes through one identity. With x the normed lens output, W and b the unembedding, p the
+final distribution and mu = W^T p,
+
+    kl(p || q) = logsumexp(W x + b) - mu . x - p . b - H(p)
+    ce(y)      = logsumexp(W x + b) - W_y . x - b_y
+
+so a lens needs p only through mu, p . b and H(p): three numbers and a vector a token, computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+CHUNK_BYTES_CPU = 4 * 2**20  # logits of one chunk stay inside a core's cache: measured 2x faster than 32 MiB
+CHUNK_BYTES_ACCELERATOR = 512 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Decoder of a subject: ``logits = cap(norm(z) @ weight.T + bias)``.
+
+    Attributes
+    ----------
+    norm: maps final states (..., d) to normed states (..., d); differentiable.
+    weight: (V, d) float32 unembedding, logit scaling included.
+    bias: (V,) float32; zeros where the model has none.
+    softcap: c of ``c tanh(logits / c)``, or None. A softcap breaks the identity above, so capped
+        heads keep the normed final state and recompute p chunk by chunk.
+    """
+
+    norm: Callable[[Tensor], Tensor]
+    weight: Tensor
+    bias: Tensor
+    softcap: float | None = None
+
+    @property
+    def n_outputs(self) -> int:
+        """Size V of the vocabulary (or number of classes)."""
+        return self.weight.shape[0]
+
+    def logits(self, x: Tensor) -> Tensor:
+        """(n, d) normed states -> (n, V) logits. Callers keep n to one chunk."""
+        raw = torch.addmm(self.bias, x, self.weight.T)
+        return raw if self.softcap is None else self.softcap * torch.tanh(raw / self.softcap)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """(n, d) final states -> (n, V) logits."""
+        return self.logits(self.norm(z))
+
+    def chunks(self, n_rows: int) -> Iterator[slice]:
+        """Row slices whose logits fit the chunk budget of this device."""
+        budget = CHUNK_BYTES_CPU if self.weight.device.type == "cpu" else CHUNK_BYTES_ACCELERATOR
+        step = max(16, budget // (4 * self.n_outputs))
+        for start in range(0, n_rows, step):
+            yield slice(start, min(start + step, n_rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What lenses are trained on and scored against, per token; p itself is never stored.
+
+    Attributes
+    ----------
+    mu: (n, d), W^T p. offset: (n,), p . b. entropy: (n,), H(p) in nats.
+    labels: (n,) int64, the true next token (or class).
+    x_final: (n, d) normed final states of a softcapped head, else None.
+    """
+
+    mu: Tensor
+    offset: Tensor
+    entropy: Tensor
+    labels: Tensor
+    x_final: Tensor | None = None
+
+    def rows(self, index: Tensor | slice) -> Targets:
+        """The same targets for some tokens."""
+        x_final = None if self.x_final is None else self.x_final[index]
+        return Targets(self.mu[index], self.offset[index], self.entropy[index], self.labels[index], x_final)
+
+
+def final_targets(head: Head, final: Tensor, labels: Tensor) -> Targets:
+    """Targets from final states (n, d) and labels (n,), one pass in chunks."""
+    with torch.no_grad():
+        x = head.norm(final)
+        mu, offset = torch.empty_like(x), torch.empty_like(x[:, 0])
+        entropy = torch.empty_like(offset)
+        for rows in head.chunks(len(x)):
+            log_p = torch.log_softmax(head.logits(x[rows]), dim=-1)
+            p = log_p.exp()
+            mu[rows] = p @ head.weight
+            offset[rows] = p @ head.bias
+            entropy[rows] = -(p * log_p).sum(-1)
+    return Targets(mu, offset, entropy, labels, None if head.softcap is None else x)
+
+
+class _LogPartition(torch.autograd.Function):
+    """logsumexp(W x + b) whose gradient W^T softmax is formed inside the forward chunks.
+
+    Plain autograd would keep the [tokens, vocab] logits until the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, head: Head) -> Tensor:
+        value, slope = torch.empty_like(x[:, 0]), torch.empty_like(x)
+        for rows in head.chunks(len(x)):
+            logits = head.logits(x[rows])
+            value[rows] = torch.logsumexp(logits, dim=-1)
+            slope[rows] = torch.softmax(logits, dim=-1) @ head.weight
+        ctx.save_for_backward(slope)
+        return value
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return grads[0][:, None] * slope, None
+
+
+def kl_training_loss(head: Head, x: Tensor, targets: Targets) -> Tensor:
+    """(n,) kl in nats per token, differentiable in the normed lens outputs x (n, d)."""
+    if head.softcap is None:
+        log_partition: Tensor = _LogPartition.apply(x, head)  # type: ignore[no-untyped-call]
+        return log_partition - (targets.mu * x).sum(-1) - targets.offset - targets.entropy
+    rows = [
+        torch.utils.checkpoint.checkpoint(_capped_kl, head, x[part], targets.rows(part), use_reentrant=False)
+        for part in head.chunks(len(x))
+    ]
+    return torch.cat(rows)
+
+
+def _capped_kl(head: Head, x: Tensor, targets: Targets) -> Tensor:
+    assert targets.x_final is not None, "a softcapped head keeps the normed final states"
+    p = torch.softmax(head.logits(targets.x_final), dim=-1)
+    log_q = torch.log_softmax(head.logits(x), dim=-1)
+    return -(p * log_q).sum(-1) - targets.entropy
+
+
+def losses(head: Head, x: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+    """(kl, ce), each (n,) in nats per token, for normed lens outputs x (n, d); no gradients."""
+    kl, ce = torch.empty_like(x[:, 0]), torch.empty_like(x[:, 0])
+    with torch.no_grad():
+        for rows in head.chunks(len(x)):
+            part, goal = x[rows], targets.rows(rows)
+            logits = head.logits(part)
+            log_partition = torch.logsumexp(logits, dim=-1)
+            ce[rows] = log_partition - logits.gather(1, goal.labels[:, None]).squeeze(1)
+            if head.softcap is None:
+                kl[rows] = log_partition - (goal.mu * part).sum(-1) - goal.offset - goal.entropy
+            else:
+                kl[rows] = _capped_kl(head, part, goal)
+    return kl, ce

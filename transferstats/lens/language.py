@@ -1,0 +1,236 @@
+"""Language subjects: any causal language model of transformers, by directory, hub id or GGUF file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transferstats import embedded
+from transferstats.errors import DataError, SubjectError
+from transferstats.lens.anatomy import Anatomy, find_anatomy, state_argument
+from transferstats.lens.documents import Documents
+from transferstats.lens.head import Head
+from transferstats.lens.states import States, check_states
+
+BATCH_TOKENS = 4096  # tokens a forward pass; larger batches gain nothing on CPUs and little on accelerators
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How documents become windows of tokens.
+
+    Attributes
+    ----------
+    window: tokens of a window, the BOS token included; windows never cross a document.
+    max_tokens: tokens read of a document. min_tokens: a document with fewer is refused.
+    skip: first positions of each window that are not scored. Position 0 holds the same BOS state in every
+        document: it carries nothing, and its norm can dominate the moments (attention sinks).
+    """
+
+    window: int = 256
+    max_tokens: int = 1024
+    min_tokens: int = 32
+    skip: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """A loaded and verified model with its tokenizer."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    anatomy: Anatomy
+    device: torch.device
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers: layer l is the input of block l."""
+        return tuple(str(index) for index in range(len(self.anatomy.blocks)))
+
+
+def load_language_model(source: str, *, device: str = "cpu", trust_remote_code: bool = False) -> LanguageModel:
+    """Load a causal language model in float32 and verify its anatomy.
+
+    Parameters
+    ----------
+    source: "embedded" (the model shipped with the package), a directory in Hugging Face format, a
+        ``.gguf`` file, or a hub id. Weights are read from safetensors or GGUF only; pickles are refused.
+    device: torch device. trust_remote_code: run model code from the source; off unless asked for.
+
+    Raises
+    ------
+    SubjectError: nothing there, not a causal language model, or a decoder that cannot be verified.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path, options = _resolve(source)
+    options["trust_remote_code"] = trust_remote_code
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=torch.float32, use_safetensors=None if "gguf_file" in options else True, **options
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise SubjectError(f"cannot load {source!r} as a causal language model: {error}") from error
+    model = model.to(device).eval().requires_grad_(False)
+    ids = tokenizer("The quick brown fox jumps over the lazy dog.", return_tensors="pt")["input_ids"]
+    anatomy = find_anatomy(model, ids.to(device))
+    return LanguageModel(Path(source).name, model, tokenizer, anatomy, torch.device(device))
+
+
+def _resolve(source: str) -> tuple[str, dict[str, Any]]:
+    if source == "embedded":
+        return str(embedded.model_path()), {}
+    path = Path(source)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise SubjectError(f"{source!r} is a directory without config.json: not a Hugging Face model")
+        if not any(path.glob("*.safetensors")):
+            raise SubjectError(
+                f"{source!r} has no .safetensors weights; pickled weights are refused: convert them"
+            )
+        return str(path), {}
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise SubjectError(f"no GGUF file {source!r}")
+        return str(path.parent), {"gguf_file": path.name}
+    if path.is_absolute() or source.startswith(".") or source.count("/") != 1:
+        raise SubjectError(
+            f"no model at {source!r}: give a directory with config.json and safetensors, a .gguf file, a hub id "
+            "like 'EleutherAI/pythia-160m', or 'embedded'"
+        )
+    return source, {}
+
+
+def model_fingerprint(source: str) -> str:
+    """sha256 over the files that define the model; for a hub id the id itself (hub revisions may move)."""
+    path = embedded.model_path() if source == "embedded" else Path(source)
+    if not path.exists():
+        return hashlib.sha256(source.encode()).hexdigest()
+    kinds = (".safetensors", ".gguf", "config.json", "tokenizer.json", "tokenizer.model")
+    files = [path] if path.is_file() else sorted(f for f in path.iterdir() if f.name.endswith(kinds))
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageSubject:
+    """A language model together with its documents; see :class:`transferstats.lens.states.Subject`."""
+
+    language_model: LanguageModel
+    documents: Documents
+    encoding: Encoding
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.language_model.name
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers."""
+        return self.language_model.layers
+
+    @property
+    def head(self) -> Head:
+        """Verified decoder of the model."""
+        return self.language_model.anatomy.head
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Document ids."""
+        return self.documents.units
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """Cluster of each document."""
+        return self.documents.clusters
+
+    def windows(self, index: int, max_rows: int | None = None) -> list[list[int]]:
+        """Token windows of one document, each starting with BOS where the tokenizer has one."""
+        tokenizer, encoding = self.language_model.tokenizer, self.encoding
+        limit = encoding.max_tokens if max_rows is None else min(encoding.max_tokens, max_rows + encoding.skip + 1)
+        tokens = tokenizer(self.documents.texts[index], add_special_tokens=False)["input_ids"][:limit]
+        if len(tokens) < encoding.min_tokens:
+            raise DataError(
+                f"document {self.units[index]!r} of {self.documents.name!r} has {len(tokens)} tokens, fewer than "
+                f"{encoding.min_tokens}: remove it, or lower min_tokens"
+            )
+        first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        step = self._window_length() - len(first)
+        # A tail shorter than two scored positions adds noise in the state statistics and almost no loss.
+        pieces = [first + tokens[start : start + step] for start in range(0, len(tokens), step)]
+        return [piece for piece in pieces if len(piece) > encoding.skip + 2]
+
+    def _window_length(self) -> int:
+        limit = getattr(self.language_model.model.config.get_text_config(), "max_position_embeddings", None)
+        return min(self.encoding.window, int(limit or self.encoding.window))
+
+    def capture(self, indices: Sequence[int], *, max_rows: int | None = None) -> States:
+        """States of some documents; at most ``max_rows`` scored positions each (rounded to whole windows)."""
+        work = [(unit, window) for unit, i in enumerate(indices) for window in self.windows(int(i), max_rows)]
+        batches = [self._forward(batch) for batch in _batches(work)]
+        hidden, final, labels, unit = (
+            torch.cat(parts, dim=dim) for parts, dim in zip(zip(*batches, strict=True), (1, 0, 0, 0), strict=True)
+        )
+        names = tuple(self.units[int(i)] for i in indices)
+        return check_states(States(hidden, final, labels, unit, names))
+
+    def _forward(self, batch: list[tuple[int, list[int]]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        model, anatomy = self.language_model.model, self.language_model.anatomy
+        ids = torch.tensor([window for _, window in batch], device=self.language_model.device)
+        kept: dict[int, Tensor] = {}
+        with ExitStack() as stack, torch.no_grad():
+            for position, module in enumerate((*anatomy.blocks, anatomy.norm)):
+                hook = _keep(kept, position)
+                stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+            model(input_ids=ids, use_cache=False, logits_to_keep=1)
+        scored = slice(self.encoding.skip, ids.shape[1] - 1)
+        rows = [
+            kept[position][:, scored].reshape(-1, kept[position].shape[-1]).float()
+            for position in range(len(kept))
+        ]
+        labels = ids[:, self.encoding.skip + 1 :].reshape(-1)
+        unit = torch.tensor([unit for unit, _ in batch], device=ids.device)
+        unit = unit[:, None].expand(-1, ids.shape[1] - 1 - self.encoding.skip).reshape(-1)
+        return torch.stack(rows[:-1]), rows[-1], labels, unit
+
+    def log_prior(self, indices: Sequence[int]) -> Tensor:
+        """(V,) add-one smoothed log unigram of the scored labels of some documents."""
+        counts = torch.ones(self.head.n_outputs, dtype=torch.float64)
+        for index in indices:
+            for window in self.windows(int(index)):
+                labels = torch.tensor(window[self.encoding.skip + 1 :])
+                counts += torch.bincount(labels, minlength=len(counts))
+        return (counts / counts.sum()).log().float().to(self.language_model.device)
+
+
+def _batches(work: list[tuple[int, list[int]]]) -> list[list[tuple[int, list[int]]]]:
+    """Windows of equal length share a batch, so that no padding reaches a state."""
+    by_length: dict[int, list[tuple[int, list[int]]]] = {}
+    for item in work:
+        by_length.setdefault(len(item[1]), []).append(item)
+    batches = []
+    for length, items in sorted(by_length.items()):
+        size = max(1, BATCH_TOKENS // length)
+        batches += [items[start : start + size] for start in range(0, len(items), size)]
+    return batches
+
+
+def _keep(kept: dict[int, Tensor], position: int) -> Any:
+    def hook(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        kept[position] = state_argument(args, kwargs)
+
+    return hook

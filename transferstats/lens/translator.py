@@ -1,0 +1,103 @@
+"""Translators: affine maps from the state of one layer to the final state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Translators:
+    """G affine maps in residual form, ``z_hat = h + A h + b``.
+
+    Attributes
+    ----------
+    weight: (G, d, d) float32, A of each map. bias: (G, d) float32, b of each map.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    @staticmethod
+    def identity(n_maps: int, width: int, device: torch.device | str = "cpu") -> Translators:
+        """Maps that pass the state on unchanged: the logit lens."""
+        return Translators(
+            torch.zeros(n_maps, width, width, device=device), torch.zeros(n_maps, width, device=device)
+        )
+
+    def __len__(self) -> int:
+        return self.weight.shape[0]
+
+    def apply(self, hidden: Tensor) -> Tensor:
+        """(G, n, d) states, one set a map -> (G, n, d) predicted final states."""
+        return hidden + torch.baddbmm(self.bias[:, None], hidden, self.weight.mT)
+
+    def apply_all(self, state: Tensor) -> Tensor:
+        """(n, d) states of one layer -> (G, n, d), every map applied to the same states."""
+        return self.apply(state[None].expand(len(self), -1, -1))
+
+    def map(self, index: int) -> Translators:
+        """One of the maps, still batched (G = 1)."""
+        return Translators(self.weight[index : index + 1], self.bias[index : index + 1])
+
+    def repeat(self, n_maps: int) -> Translators:
+        """A single map repeated, e.g. the shared lens as prior of every own lens."""
+        return Translators(self.weight.expand(n_maps, -1, -1).clone(), self.bias.expand(n_maps, -1).clone())
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Means and covariances of the inputs of G maps, and what ridge needs of the residual targets.
+
+    All float64. mean: (G, d). covariance: (G, d, d). residual_mean: (G, d).
+    cross: (G, d, d), E[(r - rbar)(h - hbar)^T] with r = z - prior(h).
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    residual_mean: Tensor
+    cross: Tensor
+
+
+ROWS = 8192  # rows promoted to float64 at a time
+
+
+def moments(hidden: Tensor, final: Tensor, prior: Translators) -> Moments:
+    """Moments of (G, m, d) inputs; row j of ``hidden`` has final state ``final[j % n]``."""
+    n_maps, n_rows, width = hidden.shape
+    h_sum = torch.zeros(n_maps, width, dtype=torch.float64, device=hidden.device)
+    hh = torch.zeros(n_maps, width, width, dtype=torch.float64, device=hidden.device)
+    r_sum, rh = torch.zeros_like(h_sum), torch.zeros_like(hh)
+    for start in range(0, n_rows, ROWS):
+        h = hidden[:, start : start + ROWS]
+        index = torch.arange(start, start + h.shape[1], device=hidden.device) % len(final)
+        residual = (final[index][None] - prior.apply(h)).double()
+        h = h.double()
+        h_sum += h.sum(1)
+        r_sum += residual.sum(1)
+        hh += h.mT @ h
+        rh += residual.mT @ h
+    mean, residual_mean = h_sum / n_rows, r_sum / n_rows
+    return Moments(
+        mean,
+        hh / n_rows - mean[:, :, None] * mean[:, None, :],
+        residual_mean,
+        rh / n_rows - residual_mean[:, :, None] * mean[:, None, :],
+    )
+
+
+def ridge(stats: Moments, prior: Translators, strength: float) -> Translators:
+    """Ridge to the final state, shrunk towards ``prior`` where the data are silent.
+
+    Inputs are standardised first, so that an outlier dimension does not set the scale of the penalty.
+    ``strength``: lambda in units of the variance of a standardised input.
+    """
+    scale = stats.covariance.diagonal(dim1=1, dim2=2).clamp_min(1e-12).sqrt()
+    standard = stats.covariance / scale[:, :, None] / scale[:, None, :]
+    eye = torch.eye(scale.shape[1], dtype=torch.float64, device=scale.device)
+    solved = torch.linalg.solve(standard + strength * eye, (stats.cross / scale[:, None, :]).mT).mT
+    extra = solved / scale[:, None, :]
+    bias = stats.residual_mean - (extra @ stats.mean[:, :, None]).squeeze(-1)
+    return Translators(prior.weight + extra.float(), prior.bias + bias.float())
