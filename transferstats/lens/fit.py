@@ -30,7 +30,9 @@ class FitPlan:
     ----------
     method: "kl" (ridge start, then kl) or "ridge" (the start only).
     strengths: ridge strengths tried; each lens keeps the one with the least held-out kl.
-    batch: rows a step and lens. learning_rate: of the natural gradient. momentum: heavy ball.
+    batch: rows a step and lens. learning_rate: of the natural gradient, falling with the square root of the
+        steps after the first ``first``. momentum: heavy ball. damping: share of the mean output
+        curvature added to its diagonal.
     first, max_steps: held-out kl is measured at ``first`` steps and at every doubling up to ``max_steps``.
     tolerance: nats/token; a lens whose held-out kl fell by less over the last doubling has converged.
     """
@@ -38,11 +40,11 @@ class FitPlan:
     method: str = "kl"
     strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     batch: int = 512
-    learning_rate: float = 0.1
+    learning_rate: float = 0.03
     momentum: float = 0.9
-    damping: float = 1e-3
+    damping: float = 1e-2
     first: int = 32
-    max_steps: int = 512
+    max_steps: int = 1024
     tolerance: float = 0.003
 
 
@@ -207,9 +209,10 @@ class _Descent:
         """Descend to ``target`` steps; the average of the iterates since the previous call."""
         self.sums = (torch.zeros_like(self.weight), torch.zeros_like(self.offset))
         self.count = 0
+        rate = self.plan.learning_rate * min(1.0, self.plan.first / target) ** 0.5
         while self.step < target:
             rows = self._next_rows()
-            self._advance(*self.train.batch(rows))
+            self._advance(*self.train.batch(rows), rate)
             self.step += 1
             self.count += 1
             self.sums[0].add_(self.weight)
@@ -226,7 +229,7 @@ class _Descent:
         rows, self.order = self.order[: self.plan.batch], self.order[self.plan.batch :]
         return rows.to(self.train.hidden.device)
 
-    def _advance(self, hidden: Tensor, targets: Targets) -> None:
+    def _advance(self, hidden: Tensor, targets: Targets, rate: float) -> None:
         centred = hidden - self.mean[:, None]
         z = hidden + torch.baddbmm(self.offset[:, None], centred, self.weight.mT)
         slope = kl_slope(self.head, z, targets)
@@ -237,7 +240,7 @@ class _Descent:
         )
         for value, velocity, gradient in zip((self.weight, self.offset), self.velocity, natural, strict=True):
             velocity.mul_(self.plan.momentum).add_(gradient)
-            value.sub_(velocity, alpha=self.plan.learning_rate)
+            value.sub_(velocity, alpha=rate)
 
 
 def kl_slope(head: Head, z: Tensor, targets: Targets) -> Tensor:

@@ -1,0 +1,177 @@
+"""Read losses into a grid: a store of cells, or anybody's long table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from transferstats.engine.store import STUDY_FILE, Store, StoredCell
+from transferstats.errors import DataError, StoreError
+from transferstats.grid import LOSSES, DatasetLosses, TransferGrid, losses_from_frame
+
+UNITS_TO_NATS: Mapping[str, float] = {"nats": 1.0, "bits": float(np.log(2.0))}
+
+
+def read_grid(
+    source: str | os.PathLike[str] | pd.DataFrame,
+    *,
+    columns: Mapping[str, str] | None = None,
+    loss_unit: str = "nats",
+    loss: str | None = None,
+    subject: str | None = None,
+    balanced_subset: bool = False,
+) -> TransferGrid:
+    """Read a transfer grid.
+
+    Parameters
+    ----------
+    source: folder of a store; a long CSV or Parquet file; or a data frame. Long tables have one row a
+        (dataset, seed, unit, source, target) with "kl" and/or "ce".
+    columns: their column name -> ours, where a table uses other names.
+    loss_unit: "nats" or "bits" (converted).
+    loss: the loss that statistics use; default "kl" where there is one.
+    subject: name of the network, for tables.
+    balanced_subset: keep only the complete units instead of refusing an incomplete table.
+
+    Raises
+    ------
+    StoreError: unfinished, torn or altered store. DataError: missing, duplicated or non-finite rows.
+    """
+    if not isinstance(source, pd.DataFrame):
+        path = Path(source)
+        if path.is_dir():
+            return _from_store(Store(path), loss)
+        source = _read_table(path)
+        subject = subject or path.stem
+    frame = source.rename(columns=dict(columns or {}))
+    return _from_table(frame, loss_unit, loss, subject or "subject", balanced_subset)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise DataError(f"no file or store folder at {path}")
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    if path.suffix in (".csv", ".tsv"):
+        return pd.read_csv(path, sep="," if path.suffix == ".csv" else "\t", dtype={"unit": str, "cluster": str})
+    raise DataError(f"cannot read {path.name}: give a .csv, .tsv or .parquet file, or the folder of a store")
+
+
+def _from_table(
+    frame: pd.DataFrame, loss_unit: str, loss: str | None, subject: str, balanced_subset: bool
+) -> TransferGrid:
+    if loss_unit not in UNITS_TO_NATS:
+        raise DataError(f"unknown loss_unit {loss_unit!r}: use one of {', '.join(UNITS_TO_NATS)}")
+    present = [name for name in LOSSES if name in frame]
+    frame = frame.assign(**{name: frame[name] * UNITS_TO_NATS[loss_unit] for name in present})
+    if "dataset" not in frame:
+        frame = frame.assign(dataset="data")
+    datasets = tuple(
+        losses_from_frame(part, str(name), balanced_subset=balanced_subset)
+        for name, part in frame.groupby("dataset", sort=True, observed=True)
+    )
+    if not datasets:
+        raise DataError("the table has no rows")
+    layers = tuple(str(index) for index in range(datasets[0].n_layers))
+    return TransferGrid(subject, layers, datasets, loss or ("kl" if "kl" in datasets[0].losses else "ce"))
+
+
+def _from_store(store: Store, loss: str | None) -> TransferGrid:
+    if not (store.root / STUDY_FILE).exists() and not store.keys():
+        raise StoreError(f"{store.root} is not a transferstats store: it has no {STUDY_FILE}")
+    study = store.study()
+    stored = [store.read(key) for key in store.keys()]
+    if not stored:
+        raise StoreError(f"{store.root} has no finished cell yet; run the sweep first")
+    by_dataset: dict[str, list[StoredCell]] = {}
+    for cell in stored:
+        by_dataset.setdefault(cell.config["dataset"]["name"], []).append(cell)
+    datasets = tuple(_dataset_of(name, group) for name, group in sorted(by_dataset.items()))
+    return TransferGrid(
+        subject=str(study["subject"]["name"]),
+        layers=tuple(stored[0].record["layers"]),
+        datasets=datasets,
+        loss=loss or "kl",
+        unit=str(stored[0].record["unit"]),
+        certificates=_certificates(stored),
+        provenance=_provenance(study, stored),
+    )
+
+
+def _dataset_of(name: str, group: list[StoredCell]) -> DatasetLosses:
+    group = sorted(group, key=lambda cell: int(cell.config["seed"]))
+    _refuse_unfinished(name, group)
+    lens = pd.concat([_readout(cell, "lens").assign(seed=cell.config["seed"]) for cell in group])
+    data = losses_from_frame(lens, name)
+    readouts = {
+        readout: _layer_losses(group, readout, data.units)
+        for readout in sorted(set(group[0].table["readout"]) - {"lens", "final", "prior"})
+    }
+    final, prior = (
+        _readout(group[0], kind).set_index("unit").loc[list(data.units)] for kind in ("final", "prior")
+    )
+    baselines = {
+        "final_ce": final["ce"].to_numpy(np.float64),
+        "prior_kl": prior["kl"].to_numpy(np.float64),
+        "prior_ce": prior["ce"].to_numpy(np.float64),
+    }
+    return DatasetLosses(
+        name, data.seeds, data.units, data.clusters, data.tokens, data.losses, readouts, baselines
+    )
+
+
+def _refuse_unfinished(name: str, group: list[StoredCell]) -> None:
+    planned = int(group[0].config["folds"])
+    done = {int(cell.config["seed"]) for cell in group}
+    missing = sorted(set(range(planned)) - done)
+    if missing:
+        raise StoreError(
+            f"dataset {name!r}: seeds {missing} of {planned} are not finished; sweep again (finished cells are kept)"
+        )
+
+
+def _readout(cell: StoredCell, readout: str) -> pd.DataFrame:
+    return cell.table[cell.table["readout"] == readout]
+
+
+def _layer_losses(group: list[StoredCell], readout: str, units: tuple[str, ...]) -> dict[str, Any]:
+    """loss -> (K, N, L) of a readout with one loss a layer."""
+    position = {unit: index for index, unit in enumerate(units)}
+    stacked: dict[str, list[Any]] = {loss: [] for loss in LOSSES}
+    for cell in group:
+        rows = _readout(cell, readout)
+        order = np.lexsort((rows["target"].to_numpy(), rows["unit"].map(position).to_numpy()))
+        for loss in LOSSES:
+            stacked[loss].append(rows[loss].to_numpy(np.float64)[order].reshape(len(units), -1))
+    return {loss: np.stack(parts) for loss, parts in stacked.items()}
+
+
+def _certificates(stored: list[StoredCell]) -> pd.DataFrame:
+    rows = [
+        {
+            "dataset": cell.config["dataset"]["name"],
+            "world": cell.config["world"],
+            "seed": cell.config["seed"],
+            **row,
+        }
+        for cell in stored
+        for row in cell.record["certificates"]
+    ]
+    frame = pd.DataFrame(rows)
+    frame["change"] = frame["change"].astype(np.float64)
+    return frame.sort_values(["dataset", "world", "seed"], kind="stable", ignore_index=True)
+
+
+def _provenance(study: Mapping[str, Any], stored: list[StoredCell]) -> dict[str, Any]:
+    versions = {tuple(sorted(cell.versions.items())) for cell in stored}
+    return {
+        "study": dict(study),
+        "cells": [cell.key for cell in stored],
+        "datasets": sorted({(c.config["dataset"]["name"], c.config["dataset"]["fingerprint"]) for c in stored}),
+        "versions": [dict(version) for version in sorted(versions)],
+    }
