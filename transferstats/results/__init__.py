@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from transferstats.results.base import COLUMNS, FloatArray, Result, tidy_frame, to_r_csv
 from transferstats.results.estimate import Estimate
+from transferstats.results.estimates import AVERAGE, Estimates
 from transferstats.results.evidence import VERDICTS, Claim, DatasetEvidence, Evidence
+from transferstats.results.relevance import RelevanceTest, Verdict
 
 __all__ = [
+    "AVERAGE",
     "COLUMNS",
     "VERDICTS",
     "Claim",
     "DatasetEvidence",
     "Estimate",
+    "Estimates",
     "Evidence",
     "FloatArray",
+    "RelevanceTest",
     "Result",
+    "Verdict",
     "tidy_frame",
     "to_r_csv",
 ]

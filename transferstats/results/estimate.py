@@ -27,7 +27,8 @@ class Estimate(Result):
     parts: (n_parts, *shape), variance of the estimate due to each sampled factor, in unit squared
         (on the log scale when ``scale == "log"``).
     dfs: (n_parts,), degrees of freedom of each part.
-    part_names: names of the parts, e.g. ``("seeds", "units")``.
+    part_names: what each part samples, e.g. ``("seeds", "units")``. A name repeats where several samples
+        enter, such as one part "seeds" per dataset in an average over datasets.
     residual: ``shape``, variance E of the seed-by-unit residual, already taken out of the unit part.
     scale: ``"identity"`` or ``"log"`` (interval formed on the log scale and transformed back).
     replicates: (n_replicates, *shape) bootstrap replicates, or an array of size 0.
@@ -74,11 +75,20 @@ class Estimate(Result):
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(total > 0, self.parts / np.where(total > 0, total, 1.0), np.nan)
 
+    @property
+    def share_by_source(self) -> dict[str, FloatArray]:
+        """Name of each sampled factor -> ``shape``, its share in the summed variance."""
+        shares = self.shares
+        return {
+            name: np.asarray(shares[[part == name for part in self.part_names]].sum(axis=0))
+            for name in dict.fromkeys(self.part_names)
+        }
+
     def _part(self, name: str) -> FloatArray:
         if name not in self.part_names:
-            known = ", ".join(self.part_names)
+            known = ", ".join(dict.fromkeys(self.part_names))
             raise KeyError(f"no variance part {name!r}; this estimate has: {known}")
-        return np.asarray(self.parts[self.part_names.index(name)])
+        return np.asarray(self.parts[[part == name for part in self.part_names]].sum(axis=0))
 
     def __len__(self) -> int:
         return len(self.terms)
@@ -89,7 +99,7 @@ class Estimate(Result):
             name: np.atleast_1d(getattr(self, name))
             for name in ("estimate", "std_error", "statistic", "df", "p_value", "conf_low", "conf_high")
         }
-        shares = self.shares.reshape(len(self.part_names), -1)
+        shares = {name: np.atleast_1d(share) for name, share in self.share_by_source.items()}
         for index, term in enumerate(self.terms):
             row: dict[str, Any] = {"term": term}
             row.update({name: float(values[index]) for name, values in flat.items()})
@@ -102,8 +112,8 @@ class Estimate(Result):
                 note=self.note,
                 dataset=self.dataset,
             )
-            for part, name in enumerate(self.part_names):
-                row[f"share_{name}"] = float(shares[part, index])
+            for name, share in shares.items():
+                row[f"share_{name.replace(' ', '_')}"] = float(share[index])
             yield row
 
     def tidy(self) -> pd.DataFrame:

@@ -13,13 +13,15 @@ quantile matters more than anything else; formulas that use one normal quantile 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from transferstats.errors import DesignError, UncertaintyWarning
 from transferstats.results.estimate import Estimate
+from transferstats.results.estimates import AVERAGE
 from transferstats.stats.influence import (
     FloatArray,
     Influence,
@@ -41,9 +43,13 @@ from transferstats.stats.statistics import Statistic, StatisticLike, as_statisti
 
 __all__ = [
     "Interval",
+    "Labels",
+    "Piece",
     "VarianceParts",
     "assemble",
+    "average_pieces",
     "crossed_estimate",
+    "crossed_piece",
     "effective_df",
     "interval_from_parts",
     "jackknife_seed_variance",
@@ -91,6 +97,55 @@ class Labels:
     method: str = METHOD
     note: str = ""
     dataset: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """(m,) values with their variance parts (n_parts, m) and labels: an estimate before its interval."""
+
+    estimate: FloatArray
+    parts: VarianceParts
+    labels: Labels
+
+    def interval(self, *, conf_level: float, scale: str = "identity") -> Estimate:
+        """The :class:`Estimate` at this level and on this scale."""
+        return assemble(self.estimate, self.parts, self.labels, conf_level=conf_level, scale=scale)
+
+
+def average_pieces(pieces: Sequence[Piece]) -> Piece:
+    """Equal-weight average of independent pieces with the same terms; every variance part keeps its df.
+
+    Datasets are fixed strata: part j of piece d contributes part / D^2 to the variance of the average.
+    """
+    first = pieces[0].labels
+    different = [piece.labels.dataset for piece in pieces if piece.labels.terms != first.terms]
+    if different:
+        raise DesignError(f"datasets {', '.join(different)} have other terms than {first.dataset}: no average")
+    share = len(pieces)
+    parts = VarianceParts(
+        np.concatenate([piece.parts.values for piece in pieces]) / share**2,
+        np.concatenate([piece.parts.dfs for piece in pieces]),
+        tuple(name for piece in pieces for name in piece.parts.names),
+        np.asarray(sum(piece.parts.residual for piece in pieces) / share**2),
+    )
+    return Piece(
+        np.mean([piece.estimate for piece in pieces], axis=0),
+        parts,
+        average_labels([piece.labels for piece in pieces]),
+    )
+
+
+def average_labels(labels: Sequence[Labels]) -> Labels:
+    """Labels of an average over datasets: the fewest seeds of any, all units together."""
+    notes = [f"{one.dataset}: {one.note}" for one in labels if one.note]
+    what = f"equal-weight average of {len(labels)} datasets as fixed strata"
+    return replace(
+        labels[0],
+        n_seeds=min(one.n_seeds for one in labels),
+        n_units=sum(one.n_units for one in labels),
+        note="; ".join([what, *notes]),
+        dataset=AVERAGE,
+    )
 
 
 def variance_parts(table: npt.ArrayLike) -> VarianceParts:
@@ -152,15 +207,28 @@ def crossed_estimate(
     DataError, DesignError: input that cannot be analysed. Warns (UncertaintyWarning) where delete-one-seed
     jackknife and linearisation disagree by a factor of 2.
     """
+    piece = crossed_piece(loss, statistic, weights=weights, distance=distance, unit=unit)
+    return piece.interval(conf_level=conf_level, scale=scale)
+
+
+def crossed_piece(
+    loss: npt.ArrayLike,
+    statistic: StatisticLike,
+    *,
+    weights: npt.ArrayLike | None = None,
+    distance: npt.ArrayLike | None = None,
+    unit: str = "nats/token",
+) -> Piece:
+    """What :func:`crossed_estimate` does, short of the interval, so that pieces can be averaged or compared."""
     influence = influence_table(loss, statistic, weights=weights, distance=distance, unit=unit)
     parts = variance_parts(influence.table)
     note = ""
-    if not influence.linear and influence.table.shape[1] > 1 and influence.table.shape[2] > 1:
+    if not influence.linear and min(influence.table.shape[1:]) > 1:
         jackknife = jackknife_seed_variance(loss, statistic, weights=weights, distance=distance)
         note = disagreement(parts, jackknife)
         if note:
-            warnings.warn(f"{'/'.join(influence.terms[:3])}: {note}", UncertaintyWarning, stacklevel=2)
-    return assemble(influence.estimate, parts, labels_of(influence, note), conf_level=conf_level, scale=scale)
+            warnings.warn(f"{'/'.join(influence.terms[:3])}: {note}", UncertaintyWarning, stacklevel=3)
+    return Piece(influence.estimate, parts, labels_of(influence, note))
 
 
 def jackknife_seed_variance(

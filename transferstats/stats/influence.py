@@ -140,7 +140,7 @@ def influence_table(
         table *= weight
     return Influence(
         terms=chosen.terms(len(centre), len(estimate)),
-        scalar=_is_scalar(chosen, centre),
+        scalar=is_scalar(chosen, centre),
         linear=chosen.linear,
         estimate=estimate,
         table=table,
@@ -163,7 +163,8 @@ def _noise(loss: FloatArray, gradient: FloatArray, table: FloatArray) -> npt.NDA
     return np.asarray(np.abs(table).max(axis=(1, 2)) <= ROUNDING * scale.sum(axis=(1, 2)))
 
 
-def _is_scalar(statistic: Statistic, centre: FloatArray) -> bool:
+def is_scalar(statistic: Statistic, centre: FloatArray) -> bool:
+    """Whether the statistic is one number; a function that does not say so is called once at ``centre``."""
     if statistic.scalar is not None:
         return statistic.scalar
     function = getattr(statistic, "function", None)

@@ -89,6 +89,8 @@ def p_greater(difference: npt.ArrayLike, parts: npt.ArrayLike, dfs: npt.ArrayLik
     upper = np.full(gap.shape, np.nan)
     if defined.any():
         upper[defined] = _upper_tail(np.abs(gap[defined]), variances[:, defined], degrees)
+    certain = np.isinf(gap) & (variances > 0).any(axis=0)
+    upper = np.where(certain, 0.0, upper)
     return np.asarray(np.where(gap < 0, 1 - upper, upper))[()]
 
 

@@ -224,7 +224,7 @@ def as_vector(value: Any, name: str) -> FloatArray:
 
 
 def named_statistic(name: str, *, distance: npt.ArrayLike | None = None) -> Statistic:
-    """A statistic by name, optionally with the user's (L, L) distance matrix in place of |s - t|.
+    """A statistic by name, optionally with another distance than |s - t|: "depth" or an (L, L) matrix.
 
     Names: mean, forward, backward, asymmetry (forward - backward), ratio (backward / forward), slope (OLS
     slope of off-diagonal cell means on distance), distance (mean at each distance), cells, source, target
@@ -236,9 +236,7 @@ def named_statistic(name: str, *, distance: npt.ArrayLike | None = None) -> Stat
             "ratio",
         )
     if name == "slope":
-        return LinearStatistic(
-            "slope", lambda size: _slope(size, distance), per="layer" if distance is None else "distance"
-        )
+        return LinearStatistic("slope", lambda size: _slope(size, distance), per=_per(distance))
     if name == "distance":
         return LinearStatistic("distance", lambda size: _by_distance(size, distance), scalar=False)
     builders: dict[str, tuple[Callable[[int], tuple[tuple[str, ...], FloatArray]], bool]] = {
@@ -348,7 +346,15 @@ def _target(n_layers: int) -> tuple[tuple[str, ...], FloatArray]:
 
 
 def _distances(n_layers: int, distance: npt.ArrayLike | None) -> FloatArray:
-    return layer_distance(n_layers) if distance is None else check_distance(distance, n_layers)
+    if distance is None or isinstance(distance, str):
+        return layer_distance(n_layers, distance or "index")
+    return check_distance(distance, n_layers)
+
+
+def _per(distance: npt.ArrayLike | None) -> str:
+    if isinstance(distance, str):
+        return {"index": "layer"}.get(distance, distance)
+    return "layer" if distance is None else "distance"
 
 
 def _by_distance(n_layers: int, distance: npt.ArrayLike | None) -> tuple[tuple[str, ...], FloatArray]:
