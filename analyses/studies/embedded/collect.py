@@ -57,13 +57,12 @@ class Split:
 
 def domains(cache: Path) -> list[Domain]:
     """The four domains, in the order in which the package lists them."""
-    interpreter = f"CPython standard library {platform.python_version()}"
     return [
         Domain(
             "python",
             "Source code of the Python standard library: runs of whole definitions.",
             "PSF-2.0",
-            (interpreter,),
+            (f"CPython standard library {platform.python_version()}",),
             "top-level module or package",
             1.0,
             sources.python_documents,

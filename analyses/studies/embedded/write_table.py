@@ -1,6 +1,6 @@
 """Rewrite the table of results in this folder's README from the model's training record.
 
-python analyses/studies/embedded/tabulate.py
+python analyses/studies/embedded/write_table.py
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 EMBEDDED = HERE.parents[2] / "transferstats" / "embedded"
-BEGIN, END = "<!-- results: written by tabulate.py -->", "<!-- end of results -->"
+BEGIN, END = "<!-- results: written by write_table.py -->", "<!-- end of results -->"
 
 
 def table() -> str:
