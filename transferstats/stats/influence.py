@@ -148,6 +148,24 @@ def influence_table(
     )
 
 
+def excess_influence(
+    excess: npt.ArrayLike, *, weights: npt.ArrayLike | None = None, unit: str = "nats/token"
+) -> Influence:
+    """Influence tables of the mean of (K, N, L) values, one term a layer ("layer 0", ...)."""
+    values = np.asarray(excess, dtype=np.float64)
+    if values.ndim != 3 or 0 in values.shape:
+        raise DataError(f"excess must have 3 axes (seeds, units, layers), got shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise DataError("excess losses are NaN or infinite in places; drop those units or refit that lens")
+    weight = check_weights(weights, values.shape[1])
+    weight = np.ones(values.shape[1]) if weight is None else weight
+    centre = np.tensordot(weight, values.mean(axis=0), axes=1) / len(weight)
+    table = (values - centre).transpose(2, 0, 1)
+    table[np.abs(table).max(axis=(1, 2)) <= ROUNDING * np.abs(values).max(axis=(0, 1))] = 0.0
+    terms = tuple(f"layer {layer}" for layer in range(values.shape[2]))
+    return Influence(terms, False, True, centre, table * weight, unit)
+
+
 def _project(penalty: FloatArray, centre: FloatArray, gradient: FloatArray) -> FloatArray:
     """(m, K, N): <G_j, p[k,i] - M>."""
     n_seeds, n_units = penalty.shape[:2]
