@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from transferstats.results.base import COLUMNS, FloatArray, Result, tidy_frame, to_r_csv
+from transferstats.results.decay import (
+    CurveFit,
+    DecayComparison,
+    DecayComparisons,
+    DecayCurve,
+    DecayFit,
+    DecayFits,
+)
 from transferstats.results.estimate import Estimate
 from transferstats.results.estimates import AVERAGE, Estimates
 from transferstats.results.evidence import VERDICTS, Claim, DatasetEvidence, Evidence
 from transferstats.results.multiplicity import AdjustedTests
 from transferstats.results.null import NullTest, SharedLensTest
+from transferstats.results.permutation import QapResult
+from transferstats.results.regression import RegressionFit
 from transferstats.results.relevance import RelevanceTest, Verdict
+from transferstats.results.reliability import Coefficient, MixedSlope, Reliability
 
 __all__ = [
     "AVERAGE",
@@ -16,13 +27,24 @@ __all__ = [
     "VERDICTS",
     "AdjustedTests",
     "Claim",
+    "Coefficient",
+    "CurveFit",
     "DatasetEvidence",
+    "DecayComparison",
+    "DecayComparisons",
+    "DecayCurve",
+    "DecayFit",
+    "DecayFits",
     "Estimate",
     "Estimates",
     "Evidence",
     "FloatArray",
+    "MixedSlope",
     "NullTest",
+    "QapResult",
+    "RegressionFit",
     "RelevanceTest",
+    "Reliability",
     "Result",
     "SharedLensTest",
     "Verdict",

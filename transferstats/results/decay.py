@@ -180,7 +180,7 @@ class DecayFits(Result):
     ----------
     fits: one a dataset, in the order of the grid.
     average: scalar estimates of the average of each term over datasets (geometric where the interval is on
-        the log scale); empty with one dataset, for terms without an interval in some dataset, and for isotonic.
+        the log scale); empty with one dataset.
     """
 
     fits: tuple[DecayFit, ...]

@@ -56,7 +56,7 @@ class QapResult(Result):
         return int(self.null.shape[1])
 
     def verdicts(self, alpha: float = 0.05) -> tuple[str, ...]:
-        """One verdict a term: "tied to layer order", "not shown", or "cannot tell" where the floor exceeds alpha."""
+        """One verdict a term: "tied to layer order", "not shown", or "cannot tell" (floor above alpha)."""
         return tuple(
             f"cannot tell: the smallest p-value that {self.n_layers} layers allow is {floor:.3g}, above {alpha:g}"
             if floor > alpha

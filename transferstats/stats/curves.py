@@ -108,7 +108,7 @@ def fitted_values(family: Family, fit: BatchFit, x: FloatArray) -> FloatArray:
 
 
 def count_parameters(family: Family, parameters: FloatArray) -> int:
-    """Parameters that AICc counts; for isotonic its levels (Meyer & Woodroofe 2000, doi 10.1214/aos/1015956708)."""
+    """Parameters that AICc counts; isotonic: its levels (Meyer & Woodroofe 2000, doi 10.1214/aos/1015956708)."""
     return family.n_parameters or len(np.unique(parameters))
 
 

@@ -7,16 +7,18 @@ and unit on the fitted parameters (implicit derivative of the least-squares fit,
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from transferstats.errors import DesignError
-from transferstats.grid import DatasetLosses, TransferGrid
+from transferstats.grid import TransferGrid
 from transferstats.results.decay import CurveFit, DecayCurve, DecayFit, DecayFits
 from transferstats.results.estimate import Estimate
-from transferstats.stats.crossed import crossed_estimate
+from transferstats.results.estimates import Estimates
+from transferstats.stats.bootstrap import Bootstrap
 from transferstats.stats.curves import (
     PERFECT_FIT,
     count_parameters,
@@ -33,16 +35,16 @@ from transferstats.stats.decay_terms import (
     Term,
     resolve_distance,
 )
+from transferstats.stats.estimation import estimate
 from transferstats.stats.families import Family, find_family
 from transferstats.stats.influence import check_weights, mean_penalty, penalties
 from transferstats.stats.projection import BatchFit
-from transferstats.stats.statistics import linear_statistic
+from transferstats.stats.statistics import StatisticLike, linear_statistic
 
 __all__ = ["CurveFit", "DecayStatistic", "fit_curve", "fit_decay"]
 
 FloatArray = npt.NDArray[np.float64]
 
-DIRECTION_PREFIXES = ("forward: ", "backward: ")
 BAND_POINTS = 61
 """Distances at which the fitted curve and its band are tabulated."""
 
@@ -54,6 +56,7 @@ def fit_decay(
     direction: str = "both",
     distance: str | npt.ArrayLike = "index",
     loss: str | None = None,
+    method: Bootstrap | None = None,
     conf_level: float = 0.95,
     scale: str = "log",
 ) -> DecayFits:
@@ -66,7 +69,8 @@ def fit_decay(
         michaelis_menten (a d / (c + d)) or isotonic.
     direction: ``"both"``, or ``"separate"`` for own forward and backward parameters and their contrasts.
     distance: ``"index"`` (layers), ``"depth"`` (fraction of the whole depth) or an (L, L) matrix.
-    loss: "kl" or "ce"; the grid's own by default. conf_level: nominal coverage in (0, 1).
+    loss: "kl" or "ce"; the grid's own by default.
+    method: None for crossed intervals, or a :class:`Bootstrap` plan. conf_level: nominal coverage in (0, 1).
     scale: ``"log"`` for intervals of positive parameters on the log scale, or ``"identity"``.
 
     Returns
@@ -81,56 +85,73 @@ def fit_decay(
         raise DesignError(f"unknown scale {scale!r}: use 'log' or 'identity'")
     resolved = distance if isinstance(distance, str) else resolve_distance(grid.n_layers, distance)
     statistic = DecayStatistic(find_family(family).name, direction, resolved)
-    statistic.chosen(grid.n_layers)
-    fits = tuple(
-        _fit_dataset(data, statistic, loss=loss or grid.loss, unit=grid.unit, conf_level=conf_level, scale=scale)
-        for data in grid.datasets
-    )
-    return DecayFits(fits, average_terms(fits))
+    chosen = grid if loss is None else grid.with_loss(loss)
+    ask = Question(chosen, method, conf_level)
+    terms, average = _term_estimates(ask, statistic, scale)
+    curves = [_curves(ask, statistic, index) for index in range(len(statistic.sides(grid.n_layers)))]
+    fits = [
+        _assemble(chosen, index, statistic, terms[index], tuple(side[index] for side in curves))
+        for index in range(len(chosen.datasets))
+    ]
+    return DecayFits(tuple(replace(fit, conf_level=conf_level) for fit in fits), average)
 
 
-def _fit_dataset(
-    data: DatasetLosses, statistic: DecayStatistic, *, loss: str, unit: str, conf_level: float, scale: str
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What every estimate of one fit has in common."""
+
+    grid: TransferGrid
+    method: Bootstrap | None
+    conf_level: float
+
+    def answer(self, statistic: StatisticLike) -> Estimates:
+        """Estimates of a statistic, one a dataset and their average."""
+        return estimate(self.grid, statistic, method=self.method, conf_level=self.conf_level)
+
+
+def mean_cells(grid: TransferGrid, index: int) -> FloatArray:
+    """(L, L) token-weighted mean penalty of one dataset."""
+    data = grid.datasets[index]
+    losses = data.loss(grid.loss)
+    return mean_penalty(penalties(losses), check_weights(data.tokens, losses.shape[1]))
+
+
+def _assemble(
+    grid: TransferGrid,
+    index: int,
+    statistic: DecayStatistic,
+    estimates: tuple[Estimate, ...],
+    curves: tuple[DecayCurve, ...],
 ) -> DecayFit:
-    family = find_family(statistic.family)
-    losses, weights = data.loss(loss), data.tokens
-    centre = mean_penalty(penalties(losses), check_weights(weights, losses.shape[1]))
-    fits, sides = statistic.fits(centre[None]), statistic.sides(data.n_layers)
-    rss, n_parameters, flags = summarise(family, sides, fits, centre)
+    family, centre = find_family(statistic.family), mean_cells(grid, index)
+    sides = statistic.sides(grid.n_layers)
+    rss, n_parameters, flags = summarise(family, sides, statistic.fits(centre[None]), centre)
     n_cells = sum(len(side.cells) for side in sides)
-    estimates = _term_estimates(losses, statistic, weights, unit, conf_level, scale)
-    curves = tuple(
-        _curve(losses, statistic, index, weights=weights, unit=unit, conf_level=conf_level)
-        for index in range(len(sides))
-    )
     return DecayFit(
         family=family.name,
         label=family.label,
         direction=statistic.direction,
         distance=_distance_name(statistic),
-        dataset=data.name,
-        estimates=tuple(_labelled(estimate, data.name, flags) for estimate in estimates),
+        dataset=grid.datasets[index].name,
+        estimates=tuple(_explained(one, flags) for one in estimates),
         curves=curves,
         rss=rss,
         aicc=information_criterion(rss, n_cells, n_parameters),
         n_cells=n_cells,
         n_distances=len(np.unique(np.concatenate([side.points.x for side in sides]))),
         n_parameters=n_parameters,
-        conf_level=conf_level,
-        unit=unit,
+        conf_level=estimates[0].conf_level,
+        unit=grid.unit,
         flags=flags,
     )
 
 
-def _labelled(estimate: Estimate, dataset: str, flags: tuple[str, ...]) -> Estimate:
-    """The estimate with its dataset, and with the reason where a bound left it without an interval."""
-    side = estimate.terms[0].rpartition("_")[2]
-    reasons = [
-        flag for flag in flags if " bound: " in flag and (side in flag or not flag.startswith(DIRECTION_PREFIXES))
-    ]
-    if np.isfinite(estimate.conf_low) or not reasons:
-        return replace(estimate, dataset=dataset)
-    return replace(estimate, dataset=dataset, note="; ".join([*reasons, estimate.note]))
+def _explained(one: Estimate, flags: tuple[str, ...]) -> Estimate:
+    """The estimate, with the reason where a bound left it without an interval."""
+    if np.isfinite(one.conf_low):
+        return one
+    reasons = [flag for flag in flags if " bound: " in flag]
+    return replace(one, note="; ".join([*reasons, one.note]))
 
 
 def _distance_name(statistic: DecayStatistic) -> str:
@@ -159,115 +180,88 @@ def summarise(
 
 
 def _term_estimates(
-    losses: FloatArray,
-    statistic: DecayStatistic,
-    weights: FloatArray | None,
-    unit: str,
-    conf_level: float,
-    scale: str,
-) -> list[Estimate]:
-    """One scalar estimate a term, positive terms on the log scale, in the order of the terms."""
-    n_layers = losses.shape[-1]
-    terms = statistic.chosen(n_layers)
-    centre = mean_penalty(penalties(losses), check_weights(weights, losses.shape[1]))
-    values = dict(zip((term.name for term in terms), statistic.batch(centre[None])[0], strict=True))
-    done: dict[str, Estimate] = {}
+    ask: Question, statistic: DecayStatistic, scale: str
+) -> tuple[list[tuple[Estimate, ...]], tuple[Estimate, ...]]:
+    """Scalar estimates in the order of the terms, per dataset and for the average (empty with one dataset).
+
+    A positive term is estimated on the log scale, unless it is not positive in some dataset.
+    """
+    n_datasets = len(ask.grid.datasets)
+    terms = statistic.chosen(ask.grid.n_layers)
+    values = statistic.batch(np.stack([mean_cells(ask.grid, index) for index in range(n_datasets)]))
+    done: dict[str, list[Estimate]] = {}
     for on_log in (True, False):
-        wanted = [term for term in terms if (scale == "log" and term.monomial and values[term.name] > 0) == on_log]
+        wanted = [
+            term
+            for term, value in zip(terms, values.T, strict=True)
+            if (scale == "log" and term.monomial and bool((value > 0).all())) == on_log
+        ]
         if not wanted:
             continue
-        part = statistic.only(*(term.name for term in wanted), log=on_log)
-        joint = crossed_estimate(losses, part, conf_level=conf_level, weights=weights, unit=unit)
+        joint = ask.answer(statistic.only(*(term.name for term in wanted), log=on_log))
         for index, term in enumerate(wanted):
-            named = term.unit(unit, DISTANCE_UNITS[_distance_name(statistic)])
-            done[term.name] = split_term(joint, index, term, unit=named, on_log=on_log, log_wanted=scale == "log")
-    return [done[term.name] for term in terms]
+            note = "not positive, so its interval is on the identity scale"
+            note = note if scale == "log" and term.monomial and not on_log else ""
+            unit = term.unit(ask.grid.unit, DISTANCE_UNITS[_distance_name(statistic)])
+            done[term.name] = [split_term(one, index, term, unit=unit, note=note) for one in joint]
+            if on_log:
+                done[term.name] = [from_log(one, term) for one in done[term.name]]
+    members = [tuple(done[term.name][member] for term in terms) for member in range(len(done[terms[0].name]))]
+    return members[:n_datasets], members[n_datasets] if len(members) > n_datasets else ()
 
 
-def split_term(joint: Estimate, index: int, term: Term, *, unit: str, on_log: bool, log_wanted: bool) -> Estimate:
-    """One term of a vector estimate as a scalar; values made on the log scale are transformed back."""
-
-    def pick(values: FloatArray) -> FloatArray:
-        return np.asarray(values[..., index] if joint.estimate.ndim else values)
-
-    fields = {
-        name: pick(getattr(joint, name))
-        for name in (
-            "estimate",
-            "std_error",
-            "statistic",
-            "df",
-            "p_value",
-            "conf_low",
-            "conf_high",
-            "parts",
-            "residual",
-        )
+def split_term(joint: Estimate, index: int, term: Term, *, unit: str, note: str = "") -> Estimate:
+    """One term of a vector estimate as a scalar estimate."""
+    names = ("estimate", "std_error", "statistic", "df", "p_value", "conf_low", "conf_high", "parts", "residual")
+    changes: dict[str, Any] = {
+        name: np.asarray(getattr(joint, name)[..., index] if joint.estimate.ndim else getattr(joint, name))
+        for name in names
     }
-    notes = [joint.note] if joint.note else []
-    ratio = term.name.endswith("_ratio")
-    if on_log:
-        value = np.exp(fields["estimate"])
-        fields["std_error"] = value * fields["std_error"]
-        fields.update(estimate=value, conf_low=np.exp(fields["conf_low"]), conf_high=np.exp(fields["conf_high"]))
-        if ratio:
-            notes.append("p_value against a ratio of 1")
-        else:
-            fields.update(statistic=np.asarray(np.nan), p_value=np.asarray(np.nan))
-            notes.append("no test against 0 on the log scale")
-    elif term.monomial and log_wanted:
-        notes.append("not positive, so the interval is on the identity scale")
+    if joint.replicates.size:
+        changes["replicates"] = joint.replicates.reshape(len(joint.replicates), -1)[:, index]
+    notes = "; ".join(text for text in (joint.note, note) if text)
+    return replace(joint, terms=(term.name,), unit=unit, note=notes, **changes)
+
+
+def from_log(one: Estimate, term: Term) -> Estimate:
+    """A scalar estimate of a logarithm, transformed back; ratios keep their test, against a ratio of 1."""
+    value = np.exp(one.estimate)
+    changes: dict[str, Any] = {"estimate": value, "std_error": value * one.std_error}
+    if term.name.endswith("_ratio"):
+        extra = "p_value against a ratio of 1"
+    else:
+        extra = "no test against 0 on the log scale"
+        changes.update(statistic=np.asarray(np.nan), p_value=np.asarray(np.nan))
     return replace(
-        joint,
-        terms=(term.name,),
-        unit=unit,
-        scale="log" if on_log else "identity",
-        note="; ".join(notes),
-        **fields,
+        one,
+        conf_low=np.exp(one.conf_low),
+        conf_high=np.exp(one.conf_high),
+        replicates=np.exp(one.replicates),
+        scale="log",
+        note="; ".join(text for text in (one.note, extra) if text),
+        **changes,
     )
 
 
-def _curve(
-    losses: FloatArray,
-    statistic: DecayStatistic,
-    index: int,
-    *,
-    weights: FloatArray | None,
-    unit: str,
-    conf_level: float,
-) -> DecayCurve:
-    n_layers = losses.shape[-1]
+def _curves(ask: Question, statistic: DecayStatistic, index: int) -> list[DecayCurve]:
+    """The curve of one side in every dataset."""
+    n_layers = ask.grid.n_layers
     side = statistic.sides(n_layers)[index]
     family = find_family(statistic.family)
     x = side.points.x
     levels_only = family.basis is None and not family.separable
     at = x if levels_only else np.linspace(float(x[0]), float(x[-1]), BAND_POINTS)
-    averages = linear_statistic(
-        side.spread(np.eye(len(x)), n_layers),
-        name="distance",
-        terms=tuple(f"distance {value:.12g}" for value in x),
-    )
-    observed = crossed_estimate(losses, averages, conf_level=conf_level, weights=weights, unit=unit)
-    fitted = crossed_estimate(
-        losses, CurveStatistic(statistic, index, at), conf_level=conf_level, weights=weights, unit=unit
-    )
-    return DecayCurve(
-        direction=side.label,
-        observed_distance=x,
-        n_cells=side.points.weights,
-        observed=observed,
-        distance=at,
-        fitted=fitted,
-    )
-
-
-def average_terms(fits: tuple[DecayFit, ...]) -> tuple[Estimate, ...]:
-    """Equal-weight averages over datasets, of terms whose interval exists and has one scale everywhere."""
-    if len(fits) < 2 or fits[0].family == "isotonic":
-        return ()
-    averages = []
-    for position in range(len(fits[0].estimates)):
-        terms = [fit.estimates[position] for fit in fits]
-        if len({term.scale for term in terms}) == 1 and all(np.isfinite(term.conf_low) for term in terms):
-            averages.append(terms[0])
-    return tuple(averages)
+    names = tuple(f"distance {value:.12g}" for value in x)
+    averages = linear_statistic(side.spread(np.eye(len(x)), n_layers), name="distance", terms=names)
+    observed, fitted = ask.answer(averages), ask.answer(CurveStatistic(statistic, index, at))
+    return [
+        DecayCurve(
+            direction=side.label,
+            observed_distance=x,
+            n_cells=side.points.weights,
+            observed=observed[member],
+            distance=at,
+            fitted=fitted[member],
+        )
+        for member in range(len(ask.grid.datasets))
+    ]

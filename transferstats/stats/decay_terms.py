@@ -269,7 +269,7 @@ def _rate(term: Term, parameters: FloatArray, log: bool) -> FloatArray:
     if not term.monomial:
         return np.asarray(term.multiplier * weights)
     relative = np.divide(weights, parameters, out=np.zeros(len(weights)), where=weights != 0)
-    return relative if log else relative * float(_value(term, parameters[None])[0])
+    return np.asarray(relative if log else relative * float(_value(term, parameters[None])[0]))
 
 
 def _all_terms(family: Family, sides: tuple[Side, ...]) -> Iterator[Term]:

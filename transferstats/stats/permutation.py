@@ -1,8 +1,8 @@
 """Quadratic assignment: is a layer-by-layer matrix tied to the order of the layers?
 
-Rows and columns are relabelled together and the diagonal is left out. The test asks whether y is tied to a predictor
-beyond the idiosyncrasies of single layers. It does not ask whether penalties grow with distance for new seeds
-and units: used for that it rejects a third of true null hypotheses, because all cells share the same few seeds.
+Rows and columns are relabelled together and the diagonal is left out. The test asks whether y is tied to a
+predictor beyond the idiosyncrasies of single layers. It does not ask whether penalties grow with distance for new
+seeds and units: used for that it rejects a third of true null hypotheses, because all cells share few seeds.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class _Design:
     """Everything about one predictor that no relabelling changes.
 
     ``others``: (n, q) orthonormal basis of the intercept and the other predictors. ``residual``: (n,) the
-    predictor after regression on them. ``moving``, ``still``: what is relabelled, (L, L), and the fixed unit vector (n,)
-    that it is correlated with.
+    predictor after regression on them. ``moving``, ``still``: what is relabelled, (L, L), and the fixed unit
+    vector (n,) that it is correlated with.
     """
 
     others: FloatArray
@@ -284,7 +284,7 @@ def _floors(
         same = sum(int(_extreme(_partial(probe, mask, part), 1.0, sign).sum()) for part in parts)
         floors.append(same / math.factorial(n_layers))
     lowest = 0.0 if exact else 1 / (n_drawn + 1)
-    return np.maximum(np.array(floors), lowest)
+    return np.asarray(np.maximum(np.array(floors), lowest))
 
 
 def _coefficients(y: FloatArray, matrices: list[FloatArray], mask: npt.NDArray[np.bool_]) -> FloatArray:
