@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-CHUNK_BYTES_CPU = 4 * 2**20  # logits of one chunk stay inside a core's cache: measured 2x faster than 32 MiB
+CHUNK_BYTES_CPU = 2 * 2**20  # logits of one chunk stay inside a core's cache: measured 2x faster than 32 MiB
 CHUNK_BYTES_ACCELERATOR = 512 * 2**20
 
 
@@ -109,9 +109,13 @@ class _LogPartition(torch.autograd.Function):
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, head: Head) -> Tensor:
         value, slope = torch.empty_like(x[:, 0]), torch.empty_like(x)
         for rows in head.chunks(len(x)):
+            # One exponential a logit serves both the value and the slope: half of the time is spent in it.
             logits = head.logits(x[rows])
-            value[rows] = torch.logsumexp(logits, dim=-1)
-            slope[rows] = torch.softmax(logits, dim=-1) @ head.weight
+            largest = logits.amax(dim=-1, keepdim=True)
+            unnormalised = logits.sub_(largest).exp_()
+            mass = unnormalised.sum(dim=-1, keepdim=True)
+            value[rows] = (largest + mass.log()).squeeze(1)
+            slope[rows] = (unnormalised @ head.weight).div_(mass)
         ctx.save_for_backward(slope)
         return value
 

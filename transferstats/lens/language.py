@@ -162,7 +162,8 @@ class LanguageSubject:
         """Token windows of one document, each starting with BOS where the tokenizer has one."""
         tokenizer, encoding = self.language_model.tokenizer, self.encoding
         limit = encoding.max_tokens if max_rows is None else min(encoding.max_tokens, max_rows + encoding.skip + 1)
-        tokens = tokenizer(self.documents.texts[index], add_special_tokens=False)["input_ids"][:limit]
+        encoded = tokenizer(self.documents.texts[index], add_special_tokens=False, verbose=False)
+        tokens = encoded["input_ids"][:limit]
         if len(tokens) < encoding.min_tokens:
             raise DataError(
                 f"document {self.units[index]!r} of {self.documents.name!r} has {len(tokens)} tokens, fewer than "
