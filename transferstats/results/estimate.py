@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from transferstats.results.base import FloatArray, Result, tidy_frame
+
+PER_TERM: tuple[str, ...] = (
+    "estimate",
+    "std_error",
+    "statistic",
+    "df",
+    "p_value",
+    "conf_low",
+    "conf_high",
+)
+"""Arrays with one value a term."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +101,28 @@ class Estimate(Result):
             raise KeyError(f"no variance part {name!r}; this estimate has: {known}")
         return np.asarray(self.parts[[part == name for part in self.part_names]].sum(axis=0))
 
+    def pick(self, term: int | str, note: str = "") -> Estimate:
+        """One term as a scalar estimate; ``note`` is appended. KeyError that lists the terms there are."""
+        if isinstance(term, str):
+            if term not in self.terms:
+                raise KeyError(f"no term {term!r}; this estimate has: {', '.join(self.terms)}")
+            term = self.terms.index(term)
+        # The last axis holds the terms in every array; a scalar estimate becomes a vector of one first.
+        arrays: dict[str, Any] = {
+            name: np.atleast_1d(getattr(self, name))[..., term] for name in (*PER_TERM, "residual")
+        }
+        arrays["parts"] = self.parts.reshape(len(self.part_names), -1)[:, term]
+        if self.replicates.size:
+            arrays["replicates"] = self.replicates.reshape(len(self.replicates), -1)[:, term]
+        notes = "; ".join(text for text in (self.note, note) if text)
+        return replace(self, terms=(self.terms[term],), note=notes, **arrays)
+
     def __len__(self) -> int:
         return len(self.terms)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One mapping a term, shared columns plus the dataset and the share of each variance part."""
-        flat = {
-            name: np.atleast_1d(getattr(self, name))
-            for name in ("estimate", "std_error", "statistic", "df", "p_value", "conf_low", "conf_high")
-        }
+        flat = {name: np.atleast_1d(getattr(self, name)) for name in PER_TERM}
         shares = {name: np.atleast_1d(share) for name, share in self.share_by_source.items()}
         for index, term in enumerate(self.terms):
             row: dict[str, Any] = {"term": term}
@@ -135,3 +159,22 @@ class Estimate(Result):
             "note": self.note,
         }
         return pd.DataFrame([row])
+
+
+def stack(estimates: Sequence[Estimate], terms: Sequence[str]) -> Estimate:
+    """Scalar estimates of one sample as one vector estimate with these terms.
+
+    Raises
+    ------
+    ValueError: no estimates, or estimates whose variance parts differ (other seeds, units or datasets).
+    """
+    first = estimates[0]
+    if any(one.part_names != first.part_names or not np.array_equal(one.dfs, first.dfs) for one in estimates):
+        raise ValueError("only estimates of the same sample can be stacked")
+    arrays: dict[str, Any] = {
+        name: np.stack([np.asarray(getattr(one, name)) for one in estimates]) for name in (*PER_TERM, "residual")
+    }
+    arrays["parts"] = np.stack([one.parts for one in estimates], axis=1)
+    arrays["replicates"] = np.empty(0)
+    notes = "; ".join(dict.fromkeys(one.note for one in estimates if one.note))
+    return replace(first, terms=tuple(terms), note=notes, **arrays)

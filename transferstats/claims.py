@@ -1,0 +1,254 @@
+"""The standard claims C1 to C8: one function a question, each answered per dataset and for their average.
+
+A verdict never says more than its interval: directional claims are supported, contradicted or inconclusive at
+the level of the interval; claims about size exceed, stay within, or are inconclusive against the smallest
+penalty of interest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from transferstats.grid import TransferGrid
+from transferstats.results import Estimate, Estimates
+from transferstats.stats.depth import depth_trend, penalty_share
+from transferstats.stats.estimation import estimate
+from transferstats.stats.intervals import p_greater
+from transferstats.stats.null import null_test, shared_lens_test
+from transferstats.stats.regression import regress
+from transferstats.stats.relevance import relevance_test
+
+SIMILARITY = "covariance"  # the layer similarity of the tuned-lens paper
+NO_NULL = "the study has no shared-lens null replicates"
+NO_SHARED = "the study has no shared lens"
+NO_SIMILARITY = "the study recorded no layer similarities"
+PRINCIPLE = (
+    "any network whose layers build better features would show it; by itself it shows nothing about transfer"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is asked of the grid: smallest penalty of interest (nats) and the level of every interval."""
+
+    grid: TransferGrid
+    smallest: float
+    conf_level: float
+
+    @property
+    def alpha(self) -> float:
+        """Two-sided error rate of the interval."""
+        return 1 - self.conf_level
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A claim about one dataset before adjustment for the number of claims."""
+
+    key: str
+    title: str
+    estimand: str
+    dataset: str
+    estimate: Estimate | None
+    p_value: float
+    verdict: str
+    reason: str
+    smallest: tuple[float, float] | None = None
+    caveats: tuple[str, ...] = ()
+
+
+Question = Callable[[Ask], Iterator[Answer]]
+
+
+def _names(ask: Ask) -> tuple[str, ...]:
+    datasets = tuple(data.name for data in ask.grid.datasets)
+    return (*datasets, "average") if len(datasets) > 1 else datasets
+
+
+def _untested(ask: Ask, key: str, title: str, estimand: str, reason: str) -> Iterator[Answer]:
+    for name in _names(ask):
+        yield Answer(key, title, estimand, name, None, float("nan"), "not tested", reason)
+
+
+def _directional(one: Estimate, ask: Ask, sign: int) -> tuple[float, str, str]:
+    """(one-sided p, verdict, reason) of "the estimate has this sign"."""
+    p_value = float(p_greater(sign * one.estimate, one.parts, one.dfs))
+    against = float(p_greater(-sign * one.estimate, one.parts, one.dfs))
+    if np.isnan(p_value):
+        return p_value, "inconclusive", one.note or "the uncertainty is not defined"
+    level = f"{100 * one.conf_level:g} % interval"
+    if p_value < ask.alpha / 2:
+        return p_value, "supported", f"the {level} lies on the claimed side of 0"
+    if against < ask.alpha / 2:
+        return p_value, "contradicted", f"the {level} lies on the other side of 0"
+    return p_value, "inconclusive", f"the {level} includes 0"
+
+
+def _sized(estimates: Estimates, ask: Ask) -> Iterator[tuple[Estimate, float, str, str]]:
+    """(estimate, p, verdict, reason) against the smallest penalty of interest, one a dataset."""
+    test = relevance_test(estimates, smallest=ask.smallest)
+    for one, verdict in zip(test.estimates, test.verdicts, strict=True):
+        text = str(verdict.verdict)
+        p_value = float(verdict.p_within if text == "within" else np.fmin(verdict.p_exceeds, verdict.p_below))
+        reason = {
+            "exceeds": f"the interval lies beyond {ask.smallest:g}",
+            "within": f"both one-sided tests put it inside +-{ask.smallest:g}",
+            "inconclusive": f"the interval reaches both sides of {ask.smallest:g}",
+        }.get(text, one.note)
+        yield one, p_value, text if text != "undefined" else "inconclusive", reason
+
+
+def loss_falls(ask: Ask) -> Iterator[Answer]:
+    """C1: the own-lens loss falls with depth."""
+    for one in depth_trend(ask.grid, conf_level=ask.conf_level):
+        p_value, verdict, reason = _directional(one, ask, -1)
+        yield Answer(
+            "C1",
+            "Own-lens loss falls with depth",
+            "least-squares slope of the own-lens loss on the layer index",
+            one.dataset,
+            one,
+            p_value,
+            verdict,
+            reason,
+            caveats=(PRINCIPLE,),
+        )
+
+
+def penalties_nonzero(ask: Ask) -> Iterator[Answer]:
+    """C2: the mean transfer penalty is above 0."""
+    for one in estimate(ask.grid, "mean", conf_level=ask.conf_level):
+        p_value, verdict, reason = _directional(one, ask, 1)
+        caveats = (
+            () if ask.grid.datasets[0].null is not None else ("a shared lens would show penalties above 0 too",)
+        )
+        title = "Transfer penalties are above zero"
+        yield Answer(
+            "C2",
+            title,
+            "mean of the off-diagonal penalties",
+            one.dataset,
+            one,
+            p_value,
+            verdict,
+            reason,
+            None,
+            caveats,
+        )
+
+
+def exceeds_null(ask: Ask) -> Iterator[Answer]:
+    """C3: penalties exceed what the shared-lens null gives."""
+    title = "Penalties exceed those of a network with one right lens"
+    estimand = "mean penalty minus its mean under the shared-lens null"
+    if any(data.null is None for data in ask.grid.datasets):
+        yield from _untested(ask, "C3", title, estimand, NO_NULL)
+        return
+    test = null_test(ask.grid, "mean", conf_level=ask.conf_level)
+    for one, share in zip(test.excess, test.share, strict=True):
+        p_value, verdict, reason = _directional(one, ask, 1)
+        reason += f"; the null accounts for {100 * float(share.estimate):.0f} % of the mean penalty"
+        yield Answer("C3", title, estimand, one.dataset, one, p_value, verdict, reason)
+
+
+def penalties_matter(ask: Ask) -> Iterator[Answer]:
+    """C4: the penalty (over the null where there is one) against the smallest penalty of interest."""
+    with_null = all(data.null is not None for data in ask.grid.datasets)
+    if with_null:
+        estimates = null_test(ask.grid, "mean", conf_level=ask.conf_level).excess
+        estimand = "mean penalty minus its mean under the shared-lens null"
+    else:
+        estimates = estimate(ask.grid, "mean", conf_level=ask.conf_level)
+        estimand = "mean of the off-diagonal penalties"
+    shares = _shares(ask)
+    for one, p_value, verdict, reason in _sized(estimates, ask):
+        if one.dataset in shares:
+            share = shares[one.dataset]
+            reason += (
+                f"; the raw penalty is {100 * float(share.estimate):.1f} % "
+                f"[{100 * float(share.conf_low):.1f}, {100 * float(share.conf_high):.1f}] "
+                "of the lenses' gain over the prior"
+            )
+        caveats = () if with_null else ("raw penalty: what a shared lens would show is not subtracted",)
+        bounds = (-ask.smallest, ask.smallest)
+        title = f"Penalties are large enough to matter (smallest of interest {ask.smallest:g})"
+        yield Answer("C4", title, estimand, one.dataset, one, p_value, verdict, reason, bounds, caveats)
+
+
+def _shares(ask: Ask) -> dict[str, Estimate]:
+    if any(f"prior_{ask.grid.loss}" not in data.baselines for data in ask.grid.datasets):
+        return {}
+    return {one.dataset: one for one in penalty_share(ask.grid, conf_level=ask.conf_level)}
+
+
+def grows_with_distance(ask: Ask) -> Iterator[Answer]:
+    """C5: penalties grow with layer distance."""
+    title = "Penalties grow with layer distance"
+    estimand = "least-squares slope of the mean penalty on |source - target|"
+    if ask.grid.n_layers < 3:
+        yield from _untested(ask, "C5", title, estimand, "two layers have only one distance")
+        return
+    for one in estimate(ask.grid, "slope", conf_level=ask.conf_level):
+        p_value, verdict, reason = _directional(one, ask, 1)
+        yield Answer("C5", title, estimand, one.dataset, one, p_value, verdict, reason)
+
+
+def direction_matters(ask: Ask) -> Iterator[Answer]:
+    """C6: forward and backward penalties differ by more than the smallest penalty of interest, or do not."""
+    for one, p_value, verdict, reason in _sized(estimate(ask.grid, "asymmetry", conf_level=ask.conf_level), ask):
+        bounds = (-ask.smallest, ask.smallest)
+        title = "Forward and backward transfer differ"
+        estimand = "mean forward penalty minus mean backward penalty"
+        yield Answer("C6", title, estimand, one.dataset, one, p_value, verdict, reason, bounds)
+
+
+def shared_lens_serves(ask: Ask) -> Iterator[Answer]:
+    """C7: one shared lens serves every layer within the smallest penalty of interest."""
+    title = "One shared lens serves every layer"
+    estimand = "largest shared-lens excess over layers (minus the null's where there is one)"
+    if any("shared" not in data.readouts for data in ask.grid.datasets):
+        yield from _untested(ask, "C7", title, estimand, NO_SHARED)
+        return
+    for name in _names(ask):
+        grid = ask.grid if name == "average" else ask.grid.with_datasets([name])
+        test = shared_lens_test(grid, ask.smallest, conf_level=ask.conf_level)
+        p_value = test.p_within if test.verdict == "within" else test.p_exceeds
+        excess = test.test.estimates[-1]
+        index = int(np.nanargmax(excess.estimate))
+        worst = excess.pick(index, f"largest of {len(excess.terms)} layers, at {excess.terms[index]}")
+        verdict = {"within": "supported", "exceeds": "contradicted"}.get(test.verdict, "inconclusive")
+        reason = {
+            "within": f"the excess is inside +-{ask.smallest:g} at every layer (Holm over layers)",
+            "exceeds": f"the excess is beyond {ask.smallest:g} at one layer at least (Holm over layers)",
+        }.get(test.verdict, f"the intervals of some layers reach both sides of {ask.smallest:g}")
+        bounds = (-ask.smallest, ask.smallest)
+        yield Answer("C7", title, estimand, name, worst, p_value, verdict, reason, bounds)
+
+
+def distance_adds(ask: Ask) -> Iterator[Answer]:
+    """C8: distance predicts the penalty beyond what the similarity of the layers predicts."""
+    title = "Distance adds to layer similarity"
+    estimand = "coefficient of distance in penalty ~ distance + covariance similarity + direction"
+    if any(SIMILARITY not in ask.grid.similarities.get(data.name, {}) for data in ask.grid.datasets):
+        yield from _untested(ask, "C8", title, estimand, NO_SIMILARITY)
+        return
+    fit = regress(f"penalty ~ distance + {SIMILARITY} + direction", ask.grid, conf_level=ask.conf_level)
+    for one in fit.estimates:
+        picked = one.pick("distance")
+        p_value, verdict, reason = _directional(picked, ask, 1)
+        yield Answer("C8", title, estimand, one.dataset, picked, p_value, verdict, reason)
+
+
+QUESTIONS: tuple[Question, ...] = (
+    loss_falls,
+    penalties_nonzero,
+    exceeds_null,
+    penalties_matter,
+    grows_with_distance,
+    direction_matters,
+    shared_lens_serves,
+    distance_adds,
+)

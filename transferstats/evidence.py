@@ -1,0 +1,185 @@
+"""Evidence: the standard claims about lens transfer, and the numbers that a report shows beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from transferstats.claims import QUESTIONS, Answer, Ask
+from transferstats.errors import DesignError
+from transferstats.grid import DatasetLosses, TransferGrid
+from transferstats.results import Claim, DatasetEvidence, Estimate, Evidence
+from transferstats.results.estimate import stack
+from transferstats.stats.bootstrap import Bootstrap
+from transferstats.stats.decay import fit_decay
+from transferstats.stats.decay_selection import compare_decay
+from transferstats.stats.depth import depth_profile, penalty_share
+from transferstats.stats.estimation import estimate
+from transferstats.stats.influence import mean_penalty
+from transferstats.stats.multiplicity import adjusted_p
+from transferstats.stats.null import null_test, shared_lens_test
+from transferstats.stats.relevance import check_smallest
+
+FEW_SEEDS = 5
+FEWEST_DISTANCES = 4  # below this a curve is not distinguishable from a line
+FAMILIES: tuple[str, ...] = ("linear", "saturating")
+COMPARED: tuple[str, ...] = ("constant", "linear", "log", "power", "saturating", "michaelis_menten")
+SELECTION = Bootstrap(replicates=2000, rng=20230314)
+SUMMARY: tuple[str, ...] = ("mean", "forward", "backward", "asymmetry", "slope")
+
+
+def evaluate(grid: TransferGrid, smallest: float, *, conf_level: float = 0.95) -> Evidence:
+    """Evaluate the standard claims on a grid.
+
+    Parameters
+    ----------
+    grid: losses of one subject.
+    smallest: smallest penalty of interest, nats per token (or image); a scientific statement, no default.
+    conf_level: level of every interval; verdicts test at ``1 - conf_level``.
+
+    Returns
+    -------
+    Evidence: claims C1 to C8, each for every dataset and their average, with Holm-adjusted p-values over the
+    claims of one dataset; and what the report shows beside them. A claim that the study cannot answer is "not
+    tested", with the reason.
+
+    Raises
+    ------
+    DesignError: ``smallest`` not positive, fewer than 2 seeds. DataError: losses that cannot be analysed.
+    """
+    check_smallest(smallest)
+    for data in grid.datasets:
+        if len(data.seeds) < 2:
+            raise DesignError(
+                f"dataset {data.name!r} has 1 seed: evidence about new lenses needs at least 2, better 5"
+            )
+    ask = Ask(grid, smallest, conf_level)
+    answers = [answer for question in QUESTIONS for answer in question(ask)]
+    return Evidence(
+        subject=grid.subject,
+        layers=grid.layers,
+        loss=grid.loss,
+        unit=grid.unit,
+        smallest=smallest,
+        conf_level=conf_level,
+        claims=tuple(_claims(answers, grid, conf_level)),
+        datasets=tuple(_describe(ask, data) for data in grid.datasets),
+        certificates=grid.certificates,
+        provenance=grid.provenance,
+    )
+
+
+def _claims(answers: Iterable[Answer], grid: TransferGrid, conf_level: float) -> Iterator[Claim]:
+    """Holm over the tested claims of each dataset (or of the average), and the caveats that concern them all."""
+    listed = list(answers)
+    adjusted: dict[tuple[str, str], float] = {}
+    for dataset in dict.fromkeys(answer.dataset for answer in listed):
+        family = [answer for answer in listed if answer.dataset == dataset]
+        values = adjusted_p([answer.p_value for answer in family])
+        adjusted |= {(dataset, one.key): float(p) for one, p in zip(family, values, strict=True)}
+    for one in listed:
+        p_adjusted = adjusted[one.dataset, one.key]
+        caveats = (*one.caveats, *_caveats(one, grid, p_adjusted, conf_level))
+        yield Claim(
+            key=one.key,
+            title=one.title,
+            estimand=one.estimand,
+            dataset=one.dataset,
+            estimate=one.estimate,
+            smallest=one.smallest,
+            p_value=one.p_value,
+            p_adjusted=p_adjusted,
+            verdict=one.verdict,
+            reason=one.reason,
+            caveats=caveats,
+        )
+
+
+def _caveats(one: Answer, grid: TransferGrid, p_adjusted: float, conf_level: float) -> Iterator[str]:
+    if one.verdict == "not tested":
+        return
+    decided = one.verdict != "inconclusive"
+    if decided and p_adjusted > (1 - conf_level):
+        yield "not after Holm's correction for the number of claims"
+    seeds = min(len(data.seeds) for data in grid.datasets)
+    if seeds < FEW_SEEDS:
+        yield f"{seeds} seeds: valid, but wide"
+    yield from _certificate_caveats(one, grid)
+
+
+def _certificate_caveats(one: Answer, grid: TransferGrid) -> Iterator[str]:
+    """What lenses without a certificate weaken: every claim about penalties and excesses."""
+    table = grid.certificates
+    if not len(table):
+        yield "lenses carry no convergence certificate"
+        return
+    if one.dataset != "average":
+        table = table[table["dataset"] == one.dataset]
+    failed = int((~table["converged"].astype(bool)).sum())
+    if failed:
+        yield (
+            f"{failed} of {len(table)} lenses had not converged; the penalty of such a lens is not comparable "
+            "between layers, and an equivalence verdict is not to be trusted"
+        )
+
+
+def _describe(ask: Ask, data: DatasetLosses) -> DatasetEvidence:
+    grid = ask.grid.with_datasets([data.name])
+    level = ask.conf_level
+    families = FAMILIES if ask.grid.n_layers > FEWEST_DISTANCES else ()
+    return DatasetEvidence(
+        dataset=data.name,
+        n_seeds=len(data.seeds),
+        n_units=len(data.units),
+        n_clusters=len(set(data.clusters)),
+        tokens=float(data.tokens.sum()),
+        matrix=mean_penalty(data.penalty(ask.grid.loss), data.tokens),
+        cells=estimate(grid, "cells", conf_level=level).headline,
+        summary=_summary(grid, level),
+        distances=estimate(grid, "distance", conf_level=level).headline,
+        depth=depth_profile(grid, conf_level=level).headline,
+        references=_references(data, ask.grid.loss),
+        fits={family: fit_decay(grid, family, conf_level=level)[0] for family in families},
+        comparison=compare_decay(grid, COMPARED, method=SELECTION)[0] if families else None,
+        extras=_extras(ask, grid, data),
+    )
+
+
+def _summary(grid: TransferGrid, level: float) -> Estimate:
+    """Named scalars of one dataset as one table of estimates."""
+    names = SUMMARY if grid.n_layers > 2 else SUMMARY[:-1]
+    return stack([estimate(grid, name, conf_level=level).headline for name in names], names)
+
+
+def _references(data: DatasetLosses, loss: str) -> Mapping[str, Any]:
+    """Mean losses that own lenses are compared with: readouts (L,), final model and prior ()."""
+    weights = data.tokens / data.tokens.sum()
+    found: dict[str, Any] = {
+        name: np.tensordot(weights, values[loss].mean(axis=0), axes=1)
+        for name, values in data.readouts.items()
+        if loss in values
+    }
+    for name, key in (("final", f"final_{loss}"), ("prior", f"prior_{loss}")):
+        if key in data.baselines:
+            found[name] = np.asarray(weights @ data.baselines[key])
+    return found
+
+
+def _extras(ask: Ask, grid: TransferGrid, data: DatasetLosses) -> dict[str, Any]:
+    level, loss = ask.conf_level, ask.grid.loss
+    extras: dict[str, Any] = {}
+    if f"prior_{loss}" in data.baselines:
+        extras["penalty_share"] = penalty_share(grid, conf_level=level).headline
+    if data.null is not None:
+        extras["null_test"] = null_test(grid, "mean", conf_level=level)
+        extras["null_matrix"] = mean_penalty(data.null.penalty(loss), data.null.tokens)
+        extras["excess"] = null_test(grid, "cells", conf_level=level).excess.headline
+    if "shared" in data.readouts:
+        test = shared_lens_test(grid, ask.smallest, conf_level=level)
+        extras["shared_test"] = test
+        extras["shared"] = test.excess.headline
+        if test.over_null:
+            extras["shared_null"] = test.test.estimates[-1]
+    return extras

@@ -1,0 +1,94 @@
+"""Losses by depth, and penalties as a share of what lenses gain: crossed estimates beside the penalties."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from transferstats.distance import off_diagonal
+from transferstats.errors import DesignError
+from transferstats.grid import DatasetLosses, TransferGrid
+from transferstats.results.estimates import Estimates
+from transferstats.stats.crossed import Piece, labels_of, variance_parts
+from transferstats.stats.estimation import with_average
+from transferstats.stats.influence import FloatArray, Influence, excess_influence
+from transferstats.stats.samples import collapse_clusters, loss_sample
+
+
+def depth_profile(
+    grid: TransferGrid, *, loss: str | None = None, conf_level: float = 0.95, cluster: bool = True
+) -> Estimates:
+    """Own-lens loss of every layer (terms "layer 0", ...), per dataset and averaged over datasets.
+
+    Parameters as in ``estimate``; in the unit of the losses.
+    """
+    pieces = [_piece(data, loss or grid.loss, cluster, grid.unit, trend=False) for data in grid.datasets]
+    return with_average(pieces, conf_level=conf_level)
+
+
+def depth_trend(
+    grid: TransferGrid, *, loss: str | None = None, conf_level: float = 0.95, cluster: bool = True
+) -> Estimates:
+    """OLS slope of the own-lens loss on the layer index; negative where the loss falls with depth."""
+    pieces = [_piece(data, loss or grid.loss, cluster, grid.unit, trend=True) for data in grid.datasets]
+    return with_average(pieces, conf_level=conf_level)
+
+
+def _piece(data: DatasetLosses, loss: str, cluster: bool, unit: str, *, trend: bool) -> Piece:
+    sample = loss_sample(data, loss, cluster=cluster)
+    own = np.diagonal(sample.losses, axis1=2, axis2=3)
+    if not trend:
+        return _of(excess_influence(own, weights=sample.weights, unit=unit), data.name, sample.note)
+    depth = np.arange(own.shape[2]) - (own.shape[2] - 1) / 2
+    slope = (own @ (depth / np.square(depth).sum()))[:, :, None]
+    influence = excess_influence(slope, weights=sample.weights, unit=f"{unit} per layer")
+    return _of(replace(influence, terms=("own-lens loss per layer",), scalar=True), data.name, sample.note)
+
+
+def _of(influence: Influence, dataset: str, note: str) -> Piece:
+    labels = labels_of(influence, note, dataset=dataset)
+    return Piece(influence.estimate, variance_parts(influence.table), labels)
+
+
+def penalty_share(
+    grid: TransferGrid, *, loss: str | None = None, conf_level: float = 0.95, cluster: bool = True
+) -> Estimates:
+    """Share of the own lenses' gain over the prior that transfer loses: mean penalty / mean gain.
+
+    The gain of a layer is the prior's loss minus its own lens's loss. The share has no unit, so it can be
+    compared between a language model and an image model; 1 means that transfer loses all that lenses gain.
+
+    Raises
+    ------
+    DesignError: a dataset without prior losses, or whose lenses gain nothing over the prior.
+    """
+    pieces = [_share_piece(data, loss or grid.loss, cluster) for data in grid.datasets]
+    return with_average(pieces, conf_level=conf_level)
+
+
+def _share_piece(data: DatasetLosses, loss: str, cluster: bool) -> Piece:
+    prior = data.baselines.get(f"prior_{loss}")
+    if prior is None:
+        raise DesignError(f"dataset {data.name!r} has no prior losses, so lens gains are unknown")
+    losses = data.loss(loss)
+    own = np.diagonal(losses, axis1=2, axis2=3).mean(axis=2)
+    penalty = data.penalty(loss)[:, :, off_diagonal(data.n_layers)].mean(axis=2)
+    pairs = np.stack([penalty, prior - own], axis=2)
+    weights, note = data.tokens, ""
+    if cluster and len(set(data.clusters)) < len(data.units):
+        pairs, weights, _ = collapse_clusters(pairs, data.clusters, weights)
+        note = loss_sample(data, loss).note
+    return _ratio_piece(pairs, weights, data.name, note)
+
+
+def _ratio_piece(pairs: FloatArray, weights: FloatArray, dataset: str, note: str) -> Piece:
+    """Ratio of two crossed means by linearisation: z = (numerator - ratio * denominator) / mean denominator."""
+    means = np.tensordot(weights, pairs.mean(axis=0), axes=1) / weights.sum()
+    if not means[1] > 0:
+        raise DesignError(f"dataset {dataset!r}: own lenses gain nothing over the prior, so no share is defined")
+    ratio = means[0] / means[1]
+    residual = (pairs[:, :, 0] - ratio * pairs[:, :, 1]) / means[1]
+    influence = excess_influence(residual[:, :, None], weights=weights, unit="share of gain")
+    named = replace(influence, terms=("penalty / gain",), scalar=True, linear=False, estimate=np.array([ratio]))
+    return _of(named, dataset, note)
