@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from transferstats.results.base import COLUMNS, FloatArray, Result, tidy_frame, to_r_csv
+from transferstats.results.comparison import Comparison, MetaAnalysis
 from transferstats.results.decay import (
     CurveFit,
     DecayComparison,
@@ -17,6 +18,7 @@ from transferstats.results.evidence import VERDICTS, Claim, DatasetEvidence, Evi
 from transferstats.results.multiplicity import AdjustedTests
 from transferstats.results.null import NullTest, SharedLensTest
 from transferstats.results.permutation import QapResult
+from transferstats.results.planning import StudyPlan
 from transferstats.results.regression import RegressionFit
 from transferstats.results.relevance import RelevanceTest, Verdict
 from transferstats.results.reliability import Coefficient, MixedSlope, Reliability
@@ -28,6 +30,7 @@ __all__ = [
     "AdjustedTests",
     "Claim",
     "Coefficient",
+    "Comparison",
     "CurveFit",
     "DatasetEvidence",
     "DecayComparison",
@@ -39,6 +42,7 @@ __all__ = [
     "Estimates",
     "Evidence",
     "FloatArray",
+    "MetaAnalysis",
     "MixedSlope",
     "NullTest",
     "QapResult",
@@ -47,6 +51,7 @@ __all__ = [
     "Reliability",
     "Result",
     "SharedLensTest",
+    "StudyPlan",
     "Verdict",
     "tidy_frame",
     "to_r_csv",
