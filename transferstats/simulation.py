@@ -33,11 +33,11 @@ PATTERNS: Mapping[str, float] = {
 SHAPES: tuple[str, ...] = ("normal", "heavy", "skewed")
 """Distributions of effects, all with mean 0 and variance 1: Gaussian, t with 3 df, shifted log-normal/gamma."""
 
-LOGNORMAL_SIGMA = 0.75
-"""Skewed units: log-normal with skewness about 3.3, a heavy right tail of hard documents."""
+LOGNORMAL_SIGMA = 1.0
+"""Skewed units: log-normal with skewness about 6, a long right tail of hard documents."""
 
-GAMMA_SHAPE = 4.0
-"""Skewed seeds: gamma with skewness 1; one bad training run among good ones."""
+GAMMA_SHAPE = 2.0
+"""Skewed seeds: gamma with skewness 1.4; one bad training run among good ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ REGIMES: Mapping[str, Regime] = {
         Regime("unit", 0.02),
         Regime("balanced", 0.49),
         Regime("heavy", 0.3, unit_shape="heavy"),
-        Regime("skewed", 0.3, seed_shape="skewed", unit_shape="skewed"),
+        Regime("skewed", 0.5, seed_shape="skewed", unit_shape="skewed"),
     )
 }
 """Named regimes: seeds, units or both dominate; heavy-tailed units; skewed units and seeds."""
