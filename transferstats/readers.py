@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from transferstats.engine.store import STUDY_FILE, Store, StoredCell
+from transferstats.engine.store import Store, StoredCell
 from transferstats.errors import DataError, StoreError
 from transferstats.grid import LOSSES, DatasetLosses, TransferGrid, losses_from_frame
 
@@ -82,12 +82,15 @@ def _from_table(
 
 
 def _from_store(store: Store, loss: str | None) -> TransferGrid:
-    if not (store.root / STUDY_FILE).exists() and not store.keys():
-        raise StoreError(f"{store.root} is not a transferstats store: it has no {STUDY_FILE}")
     study = store.study()
-    stored = [store.read(key) for key in store.keys()]
-    if not stored:
-        raise StoreError(f"{store.root} has no finished cell yet; run the sweep first")
+    planned, finished = store.planned(), set(store.keys())
+    missing = [label for key, label in planned.items() if key not in finished]
+    if missing:
+        raise StoreError(
+            f"{len(missing)} of {len(planned)} cells of {store.root} are not finished ({', '.join(missing[:3])}); "
+            "sweep again, finished cells are kept"
+        )
+    stored = [store.read(key) for key in planned]
     by_dataset: dict[str, list[StoredCell]] = {}
     for cell in stored:
         by_dataset.setdefault(cell.config["dataset"]["name"], []).append(cell)
@@ -105,7 +108,6 @@ def _from_store(store: Store, loss: str | None) -> TransferGrid:
 
 def _dataset_of(name: str, group: list[StoredCell]) -> DatasetLosses:
     group = sorted(group, key=lambda cell: int(cell.config["seed"]))
-    _refuse_unfinished(name, group)
     lens = pd.concat([_readout(cell, "lens").assign(seed=cell.config["seed"]) for cell in group])
     data = losses_from_frame(lens, name)
     readouts = {
@@ -123,16 +125,6 @@ def _dataset_of(name: str, group: list[StoredCell]) -> DatasetLosses:
     return DatasetLosses(
         name, data.seeds, data.units, data.clusters, data.tokens, data.losses, readouts, baselines
     )
-
-
-def _refuse_unfinished(name: str, group: list[StoredCell]) -> None:
-    planned = int(group[0].config["folds"])
-    done = {int(cell.config["seed"]) for cell in group}
-    missing = sorted(set(range(planned)) - done)
-    if missing:
-        raise StoreError(
-            f"dataset {name!r}: seeds {missing} of {planned} are not finished; sweep again (finished cells are kept)"
-        )
 
 
 def _readout(cell: StoredCell, readout: str) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass
 
@@ -43,10 +43,13 @@ Watch = Callable[[Cell, int, int], Report]
 """Asked for a progress reporter when a cell starts: (cell, its index, number of cells to compute)."""
 
 
-def cell_states(cells: Iterable[Cell], store: str | os.PathLike[str]) -> list[CellStatus]:
-    """State of every cell, without reading tables."""
-    done = set(Store(store).keys())
-    return [CellStatus(cell.key, cell.label, "done" if cell.key in done else "missing") for cell in cells]
+def cell_states(store: str | os.PathLike[str]) -> list[CellStatus]:
+    """State of every planned cell of a store, without reading tables."""
+    target = Store(store)
+    done = set(target.keys())
+    return [
+        CellStatus(key, label, "done" if key in done else "missing") for key, label in target.planned().items()
+    ]
 
 
 def sweep(
@@ -64,7 +67,7 @@ def sweep(
     cells: cells of one study. store: folder of the store.
     executor: any ``concurrent.futures.Executor``; None computes in this process, with progress.
     shard: (i, n) computes only every n-th cell, for job arrays; i counts from 0.
-    watch: makes a progress reporter for each cell computed in this process.
+    watch: makes a progress reporter for each cell; with an executor it must survive pickling.
 
     Returns
     -------
@@ -78,10 +81,11 @@ def sweep(
     target = Store(store)
     target.claim(cells)
     chosen = list(cells) if shard is None else _shard(cells, shard)
+    target.plan(cells)
     reused = [cell for cell in chosen if target.has(cell)]
     finished = {cell.key for cell in reused}
     todo = [cell for cell in chosen if cell.key not in finished]
-    outcomes = _serial(todo, watch) if executor is None else _submitted(todo, executor)
+    outcomes = _serial(todo, watch) if executor is None else _submitted(todo, executor, watch)
     computed, failures = [], []
     for cell, outcome in outcomes:
         if isinstance(outcome, CellOutput):
@@ -107,8 +111,13 @@ def _serial(todo: Sequence[Cell], watch: Watch | None) -> Iterator[tuple[Cell, C
             yield cell, error
 
 
-def _submitted(todo: Sequence[Cell], executor: Executor) -> Iterator[tuple[Cell, CellOutput | Exception]]:
-    futures: dict[Future[CellOutput], Cell] = {executor.submit(run_cell, cell): cell for cell in todo}
+def _submitted(
+    todo: Sequence[Cell], executor: Executor, watch: Watch | None
+) -> Iterator[tuple[Cell, CellOutput | Exception]]:
+    futures: dict[Future[CellOutput], Cell] = {
+        executor.submit(run_cell, cell, watch(cell, index, len(todo)) if watch else None): cell
+        for index, cell in enumerate(todo)
+    }
     for future in as_completed(futures):
         try:
             yield futures[future], future.result()

@@ -29,6 +29,7 @@ from transferstats.provenance import canonical_json, content_key, library_versio
 
 FORMAT = 1
 STUDY_FILE = "study.json"
+PLAN_FILE = "plan.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,26 @@ class Store:
                 f"{self.root} holds another study; it differs in: {'; '.join(_differences(held, study))}. "
                 "Use another store folder, or repeat the options that the store was made with."
             )
+
+    def plan(self, cells: Iterable[Cell]) -> None:
+        """Remember which cells the study consists of, so that the store knows what is missing."""
+        known = self.planned() if (self.root / PLAN_FILE).exists() else {}
+        labels = {**known, **{cell.key: cell.label for cell in cells}}
+        if labels != known:
+            _write_atomically(self.root / PLAN_FILE, (canonical_json(labels) + "\n").encode())
+
+    def planned(self) -> dict[str, str]:
+        """Key -> label of every planned cell, in order of the labels."""
+        path = self.root / PLAN_FILE
+        if not path.is_file():
+            raise StoreError(f"{self.root} is not a transferstats store: it has no {PLAN_FILE}")
+        try:
+            labels: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise StoreError(
+                f"{path} is torn ({error}); sweep again with the study's options to restore it"
+            ) from error
+        return dict(sorted(labels.items(), key=lambda item: (item[1], item[0])))
 
     def study(self) -> dict[str, Any]:
         """The configuration that all cells of this store share."""

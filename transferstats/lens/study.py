@@ -57,6 +57,7 @@ def cells(
     encoding: Encoding | None = None,
     evaluation: EvaluationPlan | None = None,
     device: str = "cpu",
+    threads: int = 1,
 ) -> list[Cell]:
     """Plan the cells of a study on a causal language model.
 
@@ -66,7 +67,8 @@ def cells(
     datasets: shipped domains, ``.jsonl(.gz)`` files or folders of ``.txt`` files.
     seeds: K independent replicates, each trained on its own disjoint fold of documents.
     fit, encoding, evaluation: plans; their defaults suit small models on a CPU.
-    device: torch device that computes the cells; not part of their identity.
+    device: torch device that computes the cells. threads: CPU threads a cell; with 1 the numbers do not
+        depend on the number of cores, and cells run side by side. Neither is part of a cell's identity.
 
     Returns
     -------
@@ -95,7 +97,7 @@ def cells(
     for item in documents:
         config = {**shared, "dataset": {"name": item.name, "fingerprint": item.fingerprint}, "world": "observed"}
         split_of(config, item.clusters)  # a design that cannot be split is refused before anything is computed
-        location = {"subject": subject, "dataset": _place(item), "device": device}
+        location = {"subject": subject, "dataset": _place(item), "device": device, "threads": str(threads)}
         for seed in range(seeds):
             label = f"{item.name} seed {seed}"
             planned.append(Cell({**config, "seed": seed}, RUNNER, location, label))
@@ -136,6 +138,15 @@ def _language_model(source: str, device: str) -> LanguageModel:
 
 def run(cell: Cell, report: Report) -> CellOutput:
     """Compute one cell: the runner behind :data:`RUNNER`."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(int(cell.location.get("threads", "1")))
+    try:
+        return _compute(cell, report)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _compute(cell: Cell, report: Report) -> CellOutput:
     config = dict(cell.config)
     model = _language_model(cell.location["subject"], cell.location.get("device", "cpu"))
     documents = read_documents(cell.location["dataset"])

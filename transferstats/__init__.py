@@ -1,0 +1,126 @@
+"""transferstats: error bars for transfer claims in interpretability.
+
+A lens trained on one layer of a network is used on another: how well does it work, how sure are we, and what
+does that show? The names below are the whole public entrance; they load what they need on first use, so
+``import transferstats`` needs neither torch nor matplotlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES: dict[str, str] = {
+    "Bootstrap": "transferstats.stats.bootstrap",
+    "Cell": "transferstats.engine",
+    "Encoding": "transferstats.lens.language",
+    "EvaluationPlan": "transferstats.lens.study",
+    "FitPlan": "transferstats.lens.fit",
+    "Store": "transferstats.engine",
+    "TransferGrid": "transferstats.grid",
+    "cell_states": "transferstats.engine",
+    "cells": "transferstats.lens.study",
+    "cite": "transferstats.report",
+    "compare": "transferstats.stats.comparison",
+    "compare_decay": "transferstats.stats.decay_selection",
+    "crossed_estimate": "transferstats.stats.crossed",
+    "estimate": "transferstats.stats.estimation",
+    "evaluate": "transferstats.evidence",
+    "figure": "transferstats.report",
+    "fit_decay": "transferstats.stats.decay",
+    "local_pool": "transferstats.engine",
+    "null_test": "transferstats.stats.null",
+    "numbers": "transferstats.report",
+    "plan_study": "transferstats.stats.planning",
+    "read_grid": "transferstats.readers",
+    "regress": "transferstats.stats.regression",
+    "relevance_test": "transferstats.stats.relevance",
+    "report": "transferstats.report",
+    "sentence": "transferstats.report",
+    "shared_lens_test": "transferstats.stats.null",
+    "simulate_grid": "transferstats.simulation",
+    "sweep": "transferstats.engine",
+    "table": "transferstats.report",
+}
+
+__all__ = [
+    "Bootstrap",
+    "Cell",
+    "Encoding",
+    "EvaluationPlan",
+    "FitPlan",
+    "Store",
+    "TransferGrid",
+    "__version__",
+    "cell_states",
+    "cells",
+    "cite",
+    "compare",
+    "compare_decay",
+    "crossed_estimate",
+    "estimate",
+    "evaluate",
+    "figure",
+    "fit_decay",
+    "local_pool",
+    "null_test",
+    "numbers",
+    "plan_study",
+    "read_grid",
+    "regress",
+    "relevance_test",
+    "report",
+    "sentence",
+    "shared_lens_test",
+    "simulate_grid",
+    "sweep",
+    "table",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use (PEP 562)."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'transferstats' has no attribute {name!r}")
+    try:
+        value = getattr(importlib.import_module(home), name)
+    except ModuleNotFoundError as error:
+        if error.name in ("torch", "transformers", "safetensors"):
+            from transferstats.errors import DependencyError
+
+            raise DependencyError(
+                f"transferstats.{name} needs {error.name}: pip install 'transferstats[lens]'"
+            ) from error
+        raise
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Public names, loaded or not."""
+    return list(__all__)
+
+
+if TYPE_CHECKING:
+    from transferstats.engine import Cell, Store, cell_states, local_pool, sweep
+    from transferstats.evidence import evaluate
+    from transferstats.grid import TransferGrid
+    from transferstats.lens.fit import FitPlan
+    from transferstats.lens.language import Encoding
+    from transferstats.lens.study import EvaluationPlan, cells
+    from transferstats.readers import read_grid
+    from transferstats.report import cite, figure, numbers, report, sentence, table
+    from transferstats.simulation import simulate_grid
+    from transferstats.stats.bootstrap import Bootstrap
+    from transferstats.stats.comparison import compare
+    from transferstats.stats.crossed import crossed_estimate
+    from transferstats.stats.decay import fit_decay
+    from transferstats.stats.decay_selection import compare_decay
+    from transferstats.stats.estimation import estimate
+    from transferstats.stats.null import null_test, shared_lens_test
+    from transferstats.stats.planning import plan_study
+    from transferstats.stats.regression import regress
+    from transferstats.stats.relevance import relevance_test
