@@ -1,0 +1,39 @@
+# The two commands of this project: `make report` and `make test`. Each sets up what it needs.
+PYTHON ?= python3
+VENV   ?= .venv
+STORE  ?= runs/embedded
+OUT    ?= report
+# Smallest penalty of interest, nats per token: 0.05 nats is a change of the next token's probability by 5 %.
+SMALLEST ?= 0.05
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: report test coverage clean
+
+report: $(VENV)/.lens
+	$(BIN)/transferstats run --smallest $(SMALLEST) --store $(STORE) --out $(OUT)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+# Hours on two cores; `make coverage QUICK=--quick` takes minutes. Both are resumable.
+coverage: $(VENV)/.dev
+	$(BIN)/python analyses/validation/coverage.py $(QUICK)
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("transferstats needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.lens: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing transferstats and what it needs into $(VENV) (once; torch alone is some 200 MB)"
+	$(PIP) -e '.[lens]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing transferstats with its test tools into $(VENV) (once)"
+	$(PIP) -e '.[lens,pdf,dev]'
+	@touch $@ $(VENV)/.lens
+
+clean:
+	rm -rf $(VENV) $(OUT)
