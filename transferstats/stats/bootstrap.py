@@ -175,7 +175,7 @@ def finish(draws: Sequence[Draws], labels: Labels, plan: Bootstrap, *, conf_leve
     note = "; ".join(text for text in (labels.note, _failures(both, plan)) if text)
     result = assemble(mean, parts, replace(labels, method=method, note=note), conf_level=conf_level, scale=scale)
     result = replace(result, replicates=both[:, 0] if labels.scalar else both)
-    if plan.kind == "two_term" or np.isnan(parts.values).all():
+    if plan.kind == "two_term" or np.isnan(parts.variances).all():
         return result
     return _with_quantiles(result, _distributions(draws, both, mean, parts, plan.kind, scale), labels.scalar)
 
@@ -229,7 +229,7 @@ def _variance(values: FloatArray, failed: npt.NDArray[np.bool_]) -> FloatArray:
 
 def _merge(parts: Sequence[VarianceParts]) -> VarianceParts:
     return VarianceParts(
-        np.concatenate([one.values for one in parts]),
+        np.concatenate([one.variances for one in parts]),
         np.concatenate([one.dfs for one in parts]),
         tuple(name for one in parts for name in one.names),
         np.asarray(sum(one.residual for one in parts)),
@@ -271,7 +271,7 @@ def _distributions(
         values = _studentized(draws, centre, values, both, scale)
     levels = [PLAIN] * len(mean)
     if kind == "expanded":
-        levels = [expanded_levels(float(df)) for df in np.atleast_1d(effective_df(parts.values, parts.dfs))]
+        levels = [expanded_levels(float(df)) for df in np.atleast_1d(effective_df(parts.variances, parts.dfs))]
     if kind == "bca":
         acceleration = _acceleration(draws)
         levels = [

@@ -119,7 +119,7 @@ def _difference(samples: list[LossSample], tables: list[Influence], scale: str) 
     if scale == "log":
         # Variances of the log ratio, handed on as variances of the ratio.
         parts = VarianceParts(
-            parts.values * estimate**2, parts.dfs, parts.names, np.asarray(parts.residual * estimate**2)
+            parts.variances * estimate**2, parts.dfs, parts.names, np.asarray(parts.residual * estimate**2)
         )
     note = f"{len(pairing.first)} units shared by both subjects" if len(pairing.first) else "no units shared"
     labels = labels_of(one, note, method=METHOD, dataset=samples[0].name)

@@ -63,6 +63,9 @@ METHOD = "crossed two-term t"
 DISAGREEMENT = 2.0
 """Ratio of jackknife to linearised seed variance (either way) from which a warning is given."""
 
+IDENTICAL = 1e-20
+"""Seed parts below this share of the variance are rounding errors of seeds that do not differ at all."""
+
 NEGLIGIBLE_SHARE = 0.01
 """Seed variances below this share of the total cannot mislead, and raise no warning."""
 
@@ -73,13 +76,13 @@ class VarianceParts:
 
     Attributes
     ----------
-    values: (n_parts, *S) variances of the estimate, in its unit squared, none negative.
+    variances: (n_parts, *S) variances of the estimate, in its unit squared, none negative.
     dfs: (n_parts,) degrees of freedom.
     names: what each part samples; a name may repeat (one part per dataset).
     residual: S, variance E of the seed-by-unit residual, already removed; NaN where inestimable.
     """
 
-    values: FloatArray
+    variances: FloatArray
     dfs: FloatArray
     names: tuple[str, ...]
     residual: FloatArray
@@ -123,7 +126,7 @@ def average_pieces(pieces: Sequence[Piece]) -> Piece:
         raise DesignError(f"datasets {', '.join(different)} have other terms than {first.dataset}: no average")
     share = len(pieces)
     parts = VarianceParts(
-        np.concatenate([piece.parts.values for piece in pieces]) / share**2,
+        np.concatenate([piece.parts.variances for piece in pieces]) / share**2,
         np.concatenate([piece.parts.dfs for piece in pieces]),
         tuple(name for piece in pieces for name in piece.parts.names),
         np.asarray(sum(piece.parts.residual for piece in pieces) / share**2),
@@ -256,14 +259,18 @@ def jackknife_seed_variance(
 
 def disagreement(parts: VarianceParts, jackknife: FloatArray) -> str:
     """Words for a linearised seed variance that the jackknife contradicts by a factor of 2; empty if none."""
-    seed, total = parts.values[0], parts.values.sum(axis=0)
+    seed, total = parts.variances[0], parts.variances.sum(axis=0)
     larger, smaller = np.maximum(seed, jackknife), np.minimum(seed, jackknife)
     matters = larger > NEGLIGIBLE_SHARE * np.maximum(total, larger)
     apart = matters & (larger > DISAGREEMENT * smaller)
     if not apart.any():
         return ""
-    with np.errstate(divide="ignore"):
-        worst = float(np.max(larger[apart] / smaller[apart]))
+    if (smaller[apart] == 0).any():
+        return (
+            "the statistic has no gradient here, although it changes from seed to seed (a rank, a count, a "
+            "maximum?): use a bootstrap interval"
+        )
+    worst = float(np.max(larger[apart] / smaller[apart]))
     return (
         f"seed variance by delete-one-seed jackknife and by linearisation differ {worst:.1f}-fold: the statistic "
         "is far from linear over these seeds; prefer scale='log' or a bootstrap interval"
@@ -287,7 +294,7 @@ def assemble(
     check_conf_level(conf_level)
     if scale not in ("identity", "log"):
         raise DesignError(f"unknown scale {scale!r}: use 'identity' or 'log'")
-    values = parts.values
+    values = parts.variances
     residual = parts.residual
     if scale == "log":
         positive = np.where(estimate > 0, estimate, np.nan)
@@ -300,7 +307,7 @@ def assemble(
     else:
         low, high = interval_from_parts(estimate, values, parts.dfs, conf_level=conf_level)
         p_value = p_two_sided(estimate, values, parts.dfs)
-    spread = parts.values.sum(axis=0)
+    spread = parts.variances.sum(axis=0)
     error = np.sqrt(np.where(spread > 0, spread, np.nan))
     statistic = estimate / error if scale == "identity" else np.full(estimate.shape, np.nan)
 
@@ -312,7 +319,7 @@ def assemble(
         estimate=shaped(estimate),
         std_error=shaped(error),
         statistic=shaped(statistic),
-        df=shaped(effective_df(parts.values, parts.dfs)),
+        df=shaped(effective_df(parts.variances, parts.dfs)),
         p_value=shaped(np.asarray(p_value)),
         conf_low=shaped(low),
         conf_high=shaped(high),
@@ -343,10 +350,11 @@ def _notes(estimate: FloatArray, parts: VarianceParts, labels: Labels, scale: st
     for wrong, reason in (
         (~np.isfinite(estimate), "the statistic is not finite at the observed matrix"),
         (
-            np.isfinite(estimate) & np.isnan(parts.values).any(axis=0) & (labels.n_units > 1),
+            np.isfinite(estimate) & np.isnan(parts.variances).any(axis=0) & (labels.n_units > 1),
             "the gradient is not finite",
         ),
-        ((parts.values == 0).all(axis=0), "no variation over seeds or units, so the uncertainty is unknown"),
+        ((parts.variances == 0).all(axis=0), "no variation over seeds or units, so the uncertainty is unknown"),
+        (_identical_seeds(parts), "the same value for every seed: copies of one lens tell nothing about others"),
         ((estimate <= 0) & (scale == "log"), "not positive, so it has no interval on the log scale"),
     ):
         if wrong.any():
@@ -354,6 +362,15 @@ def _notes(estimate: FloatArray, parts: VarianceParts, labels: Labels, scale: st
     if scale == "log":
         notes.append("no test against 0 on the log scale")
     return notes
+
+
+def _identical_seeds(parts: VarianceParts) -> npt.NDArray[np.bool_]:
+    """(m,) terms with a seed part that is nothing but rounding, although units vary."""
+    seed = [values for values, name in zip(parts.variances, parts.names, strict=True) if name == "seeds"]
+    total = parts.variances.sum(axis=0)
+    if not seed:
+        return np.zeros(total.shape, dtype=bool)
+    return np.asarray((np.min(seed, axis=0) <= IDENTICAL * total) & (total > 0))
 
 
 def _about(names: npt.NDArray[np.str_], reason: str, n_terms: int) -> str:

@@ -86,8 +86,8 @@ def share_parts(observed: FloatArray, null: FloatArray) -> ShareParts:
         return np.asarray((left * right).sum(axis=1) / (n_units * (n_units - 1)))
 
     return ShareParts(
-        seeds=one.values[0] if n_seeds > 1 else np.zeros(len(observed)),
-        replicates=other.values[0],
+        seeds=one.variances[0] if n_seeds > 1 else np.zeros(len(observed)),
+        replicates=other.variances[0],
         observed=over_units(by_unit, by_unit),
         null=over_units(null_by_unit, null_by_unit),
         cross=over_units(by_unit, null_by_unit),

@@ -63,7 +63,7 @@ def paired_parts(
     values, dfs, names = [], [], []
     for sample, name in ((one, "seeds"), (other, second_name)):
         if len(sample.dfs) > 1:
-            values.append(sample.values[0])
+            values.append(sample.variances[0])
             dfs.append(sample.dfs[0])
             names.append(name)
     for variance, df in _unit_parts(first, second, pairing, (one, other)):
@@ -96,7 +96,7 @@ def _unit_parts(
             parts.append((_sum_variance(mean[:, alone], residual * len(alone) / n_units), len(alone) - 1.0))
         elif len(alone) == 1:
             # One unit shows no spread of its own: it is given the spread of all.
-            parts.append((sample.values[-1] / n_units, n_units - 1.0))
+            parts.append((sample.variances[-1] / n_units, n_units - 1.0))
     return parts
 
 

@@ -48,7 +48,7 @@ def components_of(piece: Piece) -> Components:
             f"planning needs a pilot with at least 2 seeds and 2 units; dataset {piece.labels.dataset!r} has "
             f"{n_seeds} and {n_units}"
         )
-    seed, unit = piece.parts.values[:, 0]
+    seed, unit = piece.parts.variances[:, 0]
     residual = float(piece.parts.residual[0])
     return Components(
         n_seeds * max(float(seed) - residual, 0.0), n_units * float(unit), n_seeds * n_units * residual

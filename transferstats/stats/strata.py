@@ -24,7 +24,7 @@ def average_estimates(members: Sequence[Estimate]) -> Estimate:
         return np.asarray(values)[..., None] if scalar else np.asarray(values)
 
     parts = VarianceParts(
-        values=np.concatenate([column(one.parts) for one in members]) / count**2,
+        variances=np.concatenate([column(one.parts) for one in members]) / count**2,
         dfs=np.concatenate([one.dfs for one in members]),
         names=tuple(name for one in members for name in one.part_names),
         residual=np.sum([column(one.residual) for one in members], axis=0) / count**2,
