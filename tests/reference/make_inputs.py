@@ -30,7 +30,10 @@ def main() -> None:
     write("slopes", slope_table(penalty))
     write("samples", pd.DataFrame({"value": 0.03 + 0.05 * rng.standard_normal(24)}))
     write("p_values", pd.DataFrame({"p": np.sort(rng.uniform(size=12) ** 3)}))
-    write("effects", pd.DataFrame({"effect": [0.12, 0.31, 0.05, 0.22, 0.18], "variance": [0.01, 0.006, 0.004, 0.012, 0.008]}))
+    write(
+        "effects",
+        pd.DataFrame({"effect": [0.12, 0.31, 0.05, 0.22, 0.18], "variance": [0.01, 0.006, 0.004, 0.012, 0.008]}),
+    )
 
 
 def write(name: str, frame: pd.DataFrame) -> None:
@@ -60,7 +63,11 @@ def penalties(rng: np.random.Generator) -> np.ndarray:
     layer = np.arange(LAYERS)
     distance = np.abs(layer[:, None] - layer[None, :]).astype(float)
     forward = layer[None, :] > layer[:, None]
-    truth = 0.08 * (1 - np.exp(-distance / 2.5)) + 0.01 * forward * distance + 0.01 * rng.standard_normal(distance.shape)
+    truth = (
+        0.08 * (1 - np.exp(-distance / 2.5))
+        + 0.01 * forward * distance
+        + 0.01 * rng.standard_normal(distance.shape)
+    )
     shape = (SEEDS, UNITS)
 
     def effect(level: float, slope: float, sizes: tuple[int, int]) -> np.ndarray:
@@ -68,7 +75,9 @@ def penalties(rng: np.random.Generator) -> np.ndarray:
         b = slope * rng.standard_normal((*sizes, 1, 1))
         return a + b * distance
 
-    values = truth + effect(0.010, 0.004, (SEEDS, 1)) + effect(0.020, 0.006, (1, UNITS)) + effect(0.01, 0.004, shape)
+    values = (
+        truth + effect(0.010, 0.004, (SEEDS, 1)) + effect(0.020, 0.006, (1, UNITS)) + effect(0.01, 0.004, shape)
+    )
     values = values + 0.01 * rng.standard_normal((*shape, LAYERS, LAYERS))
     return values * ~np.eye(LAYERS, dtype=bool)
 

@@ -65,16 +65,12 @@ def compare_decay(
         replicates = None
         if method is not None:
             single = chosen.with_datasets([data.name])
-            replicates = _as_matrices(
-                estimate(single, "cells", method=method).headline.replicates, grid.n_layers
-            )
+            replicates = _as_matrices(estimate(single, "cells", method=method).headline.replicates, grid.n_layers)
         one = compare_curves(
             mean_cells(chosen, index), families, direction=direction, distance=resolved, replicates=replicates
         )
         n_seeds, n_units = sample.losses.shape[:2]
-        comparisons.append(
-            replace(one, dataset=data.name, n_seeds=n_seeds, n_units=n_units, unit=grid.unit)
-        )
+        comparisons.append(replace(one, dataset=data.name, n_seeds=n_seeds, n_units=n_units, unit=grid.unit))
     return DecayComparisons(tuple(comparisons))
 
 
@@ -97,7 +93,8 @@ def compare_curves(
     names = tuple(find_family(name).name for name in families)
     if len(set(names)) != len(names) or not names:
         raise DesignError(f"families must be named once each, got {list(names)}")
-    sides = decay_sides(len(matrix), direction, distance)
+    resolved = distance if isinstance(distance, str) else resolve_distance(len(matrix), distance)
+    sides = decay_sides(len(matrix), direction, resolved)
     for name in names:
         for side in sides:
             require_distances(find_family(name), side.points.x)
@@ -222,8 +219,7 @@ def _criteria(family: Family, sides: tuple[Side, ...], matrices: FloatArray) -> 
             steps = np.diff(fit.parameters, axis=1) != 0
             counted += family.n_parameters or steps.sum(axis=1) + 1
         values[start : start + CHUNK] = [
-            information_criterion(float(one), n_cells, int(count))
-            for one, count in zip(rss, counted, strict=True)
+            information_criterion(float(one), n_cells, int(count)) for one, count in zip(rss, counted, strict=True)
         ]
     return values
 
@@ -235,15 +231,13 @@ def _as_matrices(replicates: FloatArray, n_layers: int) -> FloatArray:
     return matrices
 
 
-def _conclude(
-    names: tuple[str, ...], delta: FloatArray, scores: list[_Score], sides: tuple[Side, ...]
-) -> str:
+def _conclude(names: tuple[str, ...], delta: FloatArray, scores: list[_Score], sides: tuple[Side, ...]) -> str:
     """One sentence about the shape, never about a functional form."""
     if not np.isfinite(delta).any():
         return "AICc is undefined for every family, so nothing can be said about the shape."
     close = [name for name, gap in zip(names, delta, strict=True) if gap <= CLOSE]
     best = scores[int(np.nanargmin(delta))]
-    text = _shape(close, {name: score for name, score in zip(names, scores, strict=True)}, names) or (
+    text = _shape(close, dict(zip(names, scores, strict=True)), names) or (
         "Non-decreasing in distance, but no parametric shape describes it."
     )
     if not best.rises and close != ["constant"] and "constant" not in close:

@@ -182,8 +182,10 @@ class DecayStatistic:
         n_layers = len(penalty)
         parameters, gradient = self._parameter_gradients(penalty)
         terms = self.chosen(n_layers)
-        rates = np.stack([_rate(term, parameters, self.log) for term in terms])
-        return np.asarray(np.einsum("tp,pij->tij", rates, gradient))
+        # An amplitude of 0 is on a bound, where the gradient is NaN anyway.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rates = np.stack([_rate(term, parameters, self.log) for term in terms])
+            return np.asarray(np.einsum("tp,pij->tij", rates, gradient))
 
     def __call__(self, penalty: FloatArray) -> FloatArray:
         """(L, L) -> (m,) values, or () when one term is selected."""

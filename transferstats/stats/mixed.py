@@ -135,7 +135,8 @@ def _reml(table: FloatArray) -> tuple[dict[str, float], bool, list[str]]:
         warnings.simplefilter("always")
         try:
             model = MixedLM.from_formula("slope ~ 1", groups="everything", vc_formula=crossed, data=frame)
-            fit = model.fit(reml=True)
+            # The default order starts with BFGS, which stalls where a variance is near 0.
+            fit = model.fit(reml=True, method=["lbfgs", "bfgs", "cg"])
         except (np.linalg.LinAlgError, ValueError) as error:
             failed = dict.fromkeys(("estimate", "std_error", "seed", "unit", "residual"), float("nan"))
             return failed, False, [f"the fit failed: {error}"]
