@@ -1,0 +1,176 @@
+"""Captions and alternative texts: what a figure shows, and what its intervals are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from transferstats.report import formats, wording
+from transferstats.results import DatasetEvidence, Estimate, Evidence
+from transferstats.results.base import FloatArray
+from transferstats.results.decay import DecayFit
+
+MATRICES: Mapping[str, str] = {
+    "penalty": "mean transfer penalty",
+    "null": "penalty under the shared-lens null",
+    "excess": "penalty in excess of the shared-lens null",
+}
+
+
+def _ci(x: Evidence) -> str:
+    return f"{formats.level(x.conf_level)} interval"
+
+
+def forest(x: Evidence) -> str:
+    """Caption of the forest of claims."""
+    return (
+        f"Estimate and {_ci(x)} behind each verdict, one panel a unit. The shaded bar of a row is the region "
+        "that was declared too small to matter; rows without one are judged against 0. Claims that could not be "
+        "tested are left out. Intervals are for new seeds and new "
+        f"{wording.units_noun(x.unit)}s, each claim on its own; the verdicts rest on these intervals and the "
+        "table states the p-values adjusted for their number."
+    )
+
+
+def forest_alt(x: Evidence) -> str:
+    """Verdict of each row in words."""
+    rows = [f"{claim.key} {claim.dataset}: {claim.verdict}" for claim in x.claims]
+    return formats.legible(f"Intervals of {len(rows)} claims. " + "; ".join(rows) + ".", 1200)
+
+
+def matrix(x: Evidence, data: DatasetEvidence, kind: str) -> str:
+    """Caption of a heat map."""
+    what = {
+        "penalty": f"Mean penalty over {wording.sample_size(data.n_seeds, data.n_units, x.unit)}: the loss of the "
+        "lens trained on the row's layer and used on the column's, minus the loss of the column's own lens.",
+        "null": "The same matrix in the world in which one shared lens is exactly right for every layer, averaged "
+        "over null replicates: the penalty to expect from training noise alone.",
+        "excess": "Observed penalty minus its mean under the shared-lens null, cell by cell.",
+    }[kind]
+    marks = (
+        f" Hatched with italic numbers: the cell's {_ci(x)} includes 0 (each cell on its own, not adjusted for "
+        f"{len(data.cells.terms)} cells)."
+    )
+    return (
+        f"{what} Rows are sources, columns are targets; the diagonal is 0 by construction and left out. Colour "
+        "steps follow the square root of the size, blue above 0 and orange below."
+        + ("" if kind == "null" else marks)
+    )
+
+
+def matrix_alt(values: FloatArray, unsure: npt.NDArray[np.bool_], layers: tuple[str, ...], kind: str) -> str:
+    """Extremes of a heat map, and how many cells are in doubt."""
+    off = ~np.eye(len(layers), dtype=bool)
+    if not np.isfinite(values[off]).any():
+        return f"Heat map of the {MATRICES[kind]}; no cell is available."
+    masked = np.where(off, values, np.nan)
+    high = np.unravel_index(np.nanargmax(masked), values.shape)
+    low = np.unravel_index(np.nanargmin(masked), values.shape)
+    largest, smallest = (
+        f"{formats.number(float(values[place]))}, from layer {layers[place[0]]} used on layer {layers[place[1]]}"
+        for place in (high, low)
+    )
+    text = (
+        f"Heat map of the {MATRICES[kind]}, {len(layers)} source layers by {len(layers)} target layers. "
+        f"Largest {largest}; smallest {smallest}."
+    )
+    doubt = int(unsure[off].sum())
+    return formats.legible(text if kind == "null" else f"{text} {doubt} of {int(off.sum())} intervals include 0.")
+
+
+def distance(x: Evidence, data: DatasetEvidence, fits: Mapping[str, DecayFit], banded: str) -> str:
+    """Caption of penalty against distance."""
+    text = (
+        f"Small open marks: mean penalty of each cell (circle forward, triangle backward). Diamonds: mean over "
+        f"the cells at a distance, with {_ci(x)}s for new seeds and new {wording.units_noun(x.unit)}s, "
+        "pointwise. Cells at "
+        "large distances involve the outermost layers only, so distance and layer are partly the same thing here."
+    )
+    if not fits:
+        return text + " No decay curve was fitted."
+    band = (
+        f" Curves: least-squares fits to the cell means; the band is the pointwise {_ci(x)} of the "
+        f"{banded.replace('_', '-')} family, the one with the smallest AICc among those drawn."
+    )
+    return text + band
+
+
+def distance_alt(data: DatasetEvidence, fits: Mapping[str, DecayFit]) -> str:
+    """Means by distance in words."""
+    means = np.atleast_1d(data.distances.estimate)
+    steps = ", ".join(
+        f"{formats.legible(t, 30)}: {formats.number(float(m))}"
+        for t, m in zip(data.distances.terms, means, strict=True)
+    )
+    curves = f" Fitted families: {', '.join(fits)}." if fits else ""
+    return formats.legible(f"Mean penalty by layer distance: {steps}.{curves}", 900)
+
+
+def depth(x: Evidence, data: DatasetEvidence) -> str:
+    """Caption of loss by depth."""
+    named = formats.joined([wording.reference_name(name) for name in data.references])
+    text = (
+        f"Loss of each layer's own lens with its {_ci(x)} for new seeds and new {wording.units_noun(x.unit)}s, "
+        f"pointwise. The loss is the {wording.LOSSES.get(x.loss, formats.legible(x.loss))}."
+    )
+    return text + (
+        f" For comparison, without intervals: {named}." if named else " No reference loss was recorded."
+    )
+
+
+def depth_alt(data: DatasetEvidence, layers: tuple[str, ...]) -> str:
+    """First and last layer in words."""
+    values = np.atleast_1d(data.depth.estimate)
+    text = (
+        f"Own-lens loss is {formats.number(float(values[0]))} at layer {layers[0]} and "
+        f"{formats.number(float(values[-1]))} at layer {layers[-1]}."
+    )
+    constant = [
+        f"{wording.reference_name(name)} {formats.number(float(value))}"
+        for name, value in data.references.items()
+        if np.ndim(value) == 0
+    ]
+    return formats.legible(text + (f" References: {', '.join(constant)}." if constant else ""))
+
+
+def shared(x: Evidence, data: DatasetEvidence, series: Sequence[str]) -> str:
+    """Caption of the shared-lens excess."""
+    text = (
+        "Loss of one lens trained on all layers at once, minus the loss of the layer's own lens, with "
+        f"{_ci(x)}s for new seeds and new {wording.units_noun(x.unit)}s, each layer on its own."
+    )
+    if len(series) > 1:
+        text += (
+            " Second series: the same beyond the shared-lens null, which removes the own lenses' estimation error."
+        )
+    return text
+
+
+def by_layer_alt(series: Mapping[str, Estimate], layers: tuple[str, ...]) -> str:
+    """Range of each series in words."""
+    parts = []
+    for name, one in series.items():
+        low, high = float(np.nanmin(one.estimate)), float(np.nanmax(one.estimate))
+        parts.append(f"{name}: from {formats.number(low)} to {formats.number(high)}")
+    return formats.legible(f"Over {len(layers)} layers. {'; '.join(parts)}.")
+
+
+def shares(x: Evidence, data: DatasetEvidence) -> str:
+    """Caption of the variance shares."""
+    noun = wording.units_noun(x.unit)
+    return (
+        "Each bar splits the variance of one estimate into what new seeds and what new "
+        f"{noun}s contribute. Where seeds dominate, more {noun}s would hardly narrow the interval; where {noun}s "
+        f"dominate, more seeds would hardly. Seeds: {data.n_seeds}; {noun}s: {formats.count(data.n_units)}."
+    )
+
+
+def shares_alt(terms: Sequence[Estimate]) -> str:
+    """Shares in words."""
+    parts = []
+    for one in terms:
+        split = ", ".join(f"{name} {formats.percent(float(share))}" for name, share in one.share_by_source.items())
+        parts.append(f"{wording.term_name(one.terms[0])}: {split}")
+    return formats.legible("; ".join(parts) + ".", 900)

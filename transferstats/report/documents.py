@@ -1,0 +1,176 @@
+"""The folder of a report: one page, its figures, tables, numbers, references and manifest.
+
+Everything is rendered in memory first and written last, so a failure leaves no half report; the same
+evidence gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import singledispatch
+from pathlib import Path
+from typing import Any
+
+from transferstats.provenance import library_versions
+from transferstats.report import formats
+from transferstats.report.canvas import draw_pdf, draw_svg, standalone
+from transferstats.report.citations import cite
+from transferstats.report.figures import Picture, pictures
+from transferstats.report.inventory import study_tables
+from transferstats.report.macros import numbers
+from transferstats.report.renderers import csv_text
+from transferstats.report.tables import Table
+from transferstats.results import Evidence
+
+LONG_TABLES = ("cells", "certificates")
+"""Tables of one row a cell or lens: CSV only, too long for a paper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A picture with its SVG."""
+
+    picture: Picture
+    svg: str
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """All parts of one report, drawn and laid out but not yet written."""
+
+    evidence: Evidence
+    drawn: tuple[Drawn, ...]
+    tables: tuple[tuple[str, Table], ...]
+
+
+@singledispatch
+def report(x: object, path: str | os.PathLike[str]) -> Path:
+    """Write the report of a study as a folder.
+
+    Parameters
+    ----------
+    x: Evidence, as ``evaluate`` returns it.
+    path: folder to write; made if absent. Files of an earlier report there are replaced.
+
+    Returns
+    -------
+    Path of ``index.html``, one self-contained page. Beside it: report.md, figures/ (svg, pdf), tables/ (csv,
+    tex, md, typ), numbers.tex/.json/.typ, references.bib, manifest.json, and report.pdf where typst is installed.
+
+    Raises
+    ------
+    TypeError: x is not Evidence. OSError: the folder cannot be written; nothing is left half written.
+    """
+    raise TypeError(f"no report for {type(x).__name__}; pass the Evidence that evaluate(grid, smallest) returns")
+
+
+@report.register
+def _evidence(x: Evidence, path: str | os.PathLike[str]) -> Path:
+    folder = Path(path)
+    files = report_files(x)
+    for name, content in files.items():
+        _write(folder / name, content)
+    return folder / "index.html"
+
+
+def report_files(x: Evidence) -> dict[str, bytes]:
+    """Every file of a report by relative path; the manifest, which names the others, comes last."""
+    from transferstats.report.html import page
+    from transferstats.report.markdown import document
+    from transferstats.report.pdf import try_pdf
+
+    study = Study(x, tuple(Drawn(one, draw_svg(one.draw())) for one in pictures(x)), tuple(study_tables(x)))
+    texts: dict[str, str] = {"index.html": page(study), "report.md": document(study)}
+    named = numbers(x)
+    texts.update({"numbers.tex": named.tex(), "numbers.json": named.json(), "numbers.typ": named.typ()})
+    texts["references.bib"] = cite(x)
+    for one in study.drawn:
+        texts[f"figures/{one.picture.name}.svg"] = standalone(one.svg, one.picture.title, one.picture.alt)
+        texts[f"tables/figure-{one.picture.name}.csv"] = csv_text(one.picture.data)
+    for _, shown in study.tables:
+        texts.update(_table_files(shown))
+    files = {name: text.encode("utf-8", "backslashreplace") for name, text in texts.items()}
+    for one in study.drawn:
+        files[f"figures/{one.picture.name}.pdf"] = draw_pdf(one.picture.draw())
+    pdf, remark = try_pdf(study)
+    if pdf is not None:
+        files["report.pdf"] = pdf
+    files["manifest.json"] = manifest(x, files, remark).encode()
+    return files
+
+
+def _table_files(shown: Table) -> dict[str, str]:
+    files = {f"tables/{shown.name}.csv": shown.csv()}
+    if not shown.name.startswith(LONG_TABLES) or shown.name == "certificates-summary":
+        files[f"tables/{shown.name}.tex"] = shown.latex()
+        files[f"tables/{shown.name}.md"] = shown.markdown()
+        files[f"tables/{shown.name}.typ"] = shown.typst()
+    return files
+
+
+def manifest(x: Evidence, files: Mapping[str, bytes], remark: str) -> str:
+    """What went in (provenance), what made it (versions), what came out (sha256 of every file)."""
+    body = {
+        "subject": formats.legible(x.subject),
+        "loss": x.loss,
+        "unit": x.unit,
+        "smallest": x.smallest,
+        "conf_level": x.conf_level,
+        "datasets": [
+            {
+                "name": formats.legible(d.dataset),
+                "n_seeds": d.n_seeds,
+                "n_units": d.n_units,
+                "n_clusters": d.n_clusters,
+            }
+            for d in x.datasets
+        ],
+        "inputs": jsonable(x.provenance),
+        "report_versions": dict(library_versions()) | drawing_versions(),
+        "remarks": [remark] if remark else [],
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
+    }
+    return json.dumps(body, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def drawing_versions() -> dict[str, str]:
+    """Versions of the libraries that draw; their bytes depend on them."""
+    from importlib import metadata
+
+    found = {}
+    for name in ("matplotlib", "jinja2", "typst"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def jsonable(value: Any) -> Any:
+    """Provenance as JSON can hold it: mappings by sorted text keys, sets sorted, everything unknown as text."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(one) for key, one in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(str(one) for one in value)
+    if isinstance(value, list | tuple):
+        return [jsonable(one) for one in value]
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else str(value)
+    return str(value)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write beside, then move into place: a full disk leaves the old file whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,200 @@
+"""Tables in the syntax of HTML, Markdown, LaTeX, Typst and CSV, with foreign text made inert in each."""
+
+from __future__ import annotations
+
+import json
+import re
+from html import escape
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from transferstats.report import formats, wording
+from transferstats.results import to_r_csv
+
+if TYPE_CHECKING:
+    from transferstats.report.tables import Cell, Table
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""First characters that make a spreadsheet read a text cell as a formula."""
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "^": r"\textasciicircum{}",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "%": r"\%",
+    "<": r"\ensuremath{<}",
+    ">": r"\ensuremath{>}",
+    "|": r"\ensuremath{|}",
+    '"': r"\char34{}",
+    "'": r"\char39{}",
+    "`": r"\char96{}",
+    "-": r"{-}",
+    formats.MINUS: r"\ensuremath{-}",
+    formats.EN_DASH: "--",
+    "\u00d7": r"\ensuremath{\times}",
+    "\u00b1": r"\ensuremath{\pm}",
+    "\u00a0": "~",
+    "\u202f": r"\,",
+    "\u2026": r"\ldots{}",
+    "\u21b5": r"\ensuremath{\hookleftarrow}",
+    "\u2192": r"\ensuremath{\rightarrow}",
+    "\u0394": r"\ensuremath{\Delta}",
+    "\u03c4": r"\ensuremath{\tau}",
+    "\u221e": r"\ensuremath{\infty}",
+}
+"""What pdfLaTeX needs for characters that are markup, or that its fonts do not hold."""
+
+MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$^=.>-])")
+
+
+def escape_latex(text: str) -> str:
+    """Text that pdfLaTeX prints as it is; characters that its fonts lack become <U+0634>."""
+    shown = formats.legible(text)
+    return "".join(LATEX.get(character) or _latex_letter(character) for character in shown)
+
+
+def _latex_letter(character: str) -> str:
+    if ord(character) < 128 or (
+        0xC0 <= ord(character) <= 0xFF and character not in "\u00d7\u00f7\u00d0\u00de\u00f0\u00fe"
+    ):
+        return character
+    return rf"\ensuremath{{<}}U+{ord(character):04X}\ensuremath{{>}}"
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown (and the HTML it may become) prints as it is, links and mentions included."""
+    shown = formats.legible(text).replace("&", "&amp;").replace("<", "&lt;")
+    shown = MARKDOWN.sub(r"\\\1", shown)
+    return shown.replace(":", "&#58;").replace("@", "&#64;")
+
+
+def typst_string(text: str) -> str:
+    """A Typst string literal: JSON's escapes, with Typst's spelling of code points."""
+    return re.sub(r"\\u([0-9a-fA-F]{4})", r"\\u{\1}", json.dumps(formats.legible(text), ensure_ascii=False))
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """CSV in R's spelling; a text cell that a spreadsheet would run as a formula gets a leading apostrophe."""
+    guarded = frame.astype(object)
+    guarded.columns = pd.Index([guard_formula(str(column)) for column in frame.columns])
+    guarded = guarded.map(lambda value: guard_formula(value) if isinstance(value, str) else value)
+    return to_r_csv(guarded)
+
+
+def guard_formula(text: str) -> str:
+    """Text that no spreadsheet runs, with line ends that CSV readers agree on and no unprintable characters."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    shown = "\n".join(formats.legible(line) for line in lines)
+    return f"'{shown}" if text.lstrip(" ").startswith(FORMULA_STARTS) else shown
+
+
+def html_table(table: Table, *, sortable: bool = False, caption: bool = True) -> str:
+    """The table as HTML: a caption, column headers with scope, row headers, and its note."""
+    head = "".join(
+        _html_heading(name, side, sortable) for name, side in zip(table.columns, table.align, strict=True)
+    )
+    body = "".join(f"<tr>{_html_row(row, table.align)}</tr>\n" for row in table.rows)
+    title = f"<caption>{escape(formats.legible(table.title))}</caption>" if caption else ""
+    kind = ' class="sortable"' if sortable else ""
+    note = f'<p class="note">{escape(formats.legible(table.note))}</p>' if table.note else ""
+    if table.footnotes:
+        marked = (f"<dt>{escape(mark)}</dt><dd><bdi>{escape(text)}</bdi></dd>" for mark, text in table.footnotes)
+        note += f'<dl class="footnotes">{"".join(marked)}</dl>'
+    label = escape(formats.legible(table.title))
+    return (
+        f'<div class="scroll" role="region" aria-label="{label}" tabindex="0">\n<table{kind}>{title}\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n</div>\n{note}"
+    )
+
+
+def _html_heading(name: str, side: str, sortable: bool) -> str:
+    text = escape(name) or '<span class="unseen">In words</span>'
+    inner = f'<button type="button">{text}</button>' if sortable else text
+    return f'<th scope="col" class="{side}">{inner}</th>'
+
+
+def _html_row(row: tuple[Cell, ...], align: str) -> str:
+    cells = []
+    for index, (cell, side) in enumerate(zip(row, align, strict=True)):
+        tag = 'th scope="row"' if index == 0 else "td"
+        sort = f' data-sort="{escape(_sort_key(cell))}"' if cell.sort != "" else ""
+        cells.append(f'<{tag} class="{side}"{sort}>{_html_text(cell)}</{tag.split()[0]}>')
+    return "".join(cells)
+
+
+def _sort_key(cell: Cell) -> str:
+    return repr(float(cell.sort)) if isinstance(cell.sort, float | int) else formats.legible(cell.sort)
+
+
+def _html_text(cell: Cell) -> str:
+    mark = wording.VERDICT_MARKS.get(cell.tone)
+    if mark:
+        kind = cell.tone.replace(" ", "-")
+        return f'<span class="chip {kind}"><span aria-hidden="true">{mark}</span> {escape(cell.text)}</span>'
+    text = f"<bdi>{escape(cell.text)}</bdi>"
+    text = f'<span class="{escape(cell.tone)}">{text}</span>' if cell.tone else text
+    return f'{text} <span class="aside">{escape(cell.aside)}</span>' if cell.aside else text
+
+
+def notes(table: Table) -> list[str]:
+    """The note and the footnotes, as plain text."""
+    return [text for text in (table.note, *(f"{mark}: {text}." for mark, text in table.footnotes)) if text]
+
+
+def markdown_table(table: Table) -> str:
+    """The table as a Markdown pipe table, with its title above and its note below."""
+    rule = {"l": ":---", "r": "---:"}
+    lines = [f"**{escape_markdown(table.title)}**", ""]
+    lines.append("| " + " | ".join(escape_markdown(name) or "&nbsp;" for name in table.columns) + " |")
+    lines.append("| " + " | ".join(rule[side] for side in table.align) + " |")
+    lines += ["| " + " | ".join(escape_markdown(cell.full) for cell in row) + " |" for row in table.rows]
+    for text in notes(table):
+        lines += ["", escape_markdown(text)]
+    return "\n".join(lines) + "\n"
+
+
+def latex_table(table: Table) -> str:
+    """The table as LaTeX: needs ``\\usepackage{booktabs}``; label ``tab:<name>``; the note below it."""
+    columns = "".join("r" if side == "r" else "l" for side in table.align)
+    head = " & ".join(escape_latex(name) for name in table.columns)
+    rows = [" & ".join(escape_latex(cell.full) for cell in row) + r" \\" for row in table.rows]
+    note = [rf"\par\smallskip{{\footnotesize {escape_latex(text)}\par}}" for text in notes(table)]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escape_latex(table.title)}}}",
+            rf"\label{{tab:{table.name}}}",
+            rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
+            r"\toprule",
+            head + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            *note,
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def typst_table(table: Table) -> str:
+    """The table as a Typst figure with a label; all text in string literals, so none of it is markup."""
+    sides = ", ".join("right" if side == "r" else "left" for side in table.align)
+    head = ", ".join(f"strong({typst_string(name)})" for name in table.columns)
+    rows = "".join("    " + ", ".join(typst_string(cell.full) for cell in row) + ",\n" for row in table.rows)
+    note = "".join(f"#par(text(size: 0.85em, {typst_string(text)}))\n" for text in notes(table))
+    return (
+        f"#figure(\n  kind: table,\n  caption: {typst_string(table.title)},\n  table(\n"
+        f"    columns: {len(table.columns)}, align: ({sides},), stroke: none,\n"
+        f"    table.hline(), table.header({head}), table.hline(stroke: 0.5pt),\n{rows}    table.hline(),\n  ),\n"
+        f") <tab-{table.name}>\n{note}"
+    )

@@ -1,0 +1,245 @@
+"""Results as tables: rounded cells to read, beside the full-precision rows they came from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import singledispatch
+
+import numpy as np
+import pandas as pd
+
+from transferstats.report import formats, wording
+from transferstats.results import AVERAGE, Claim, DatasetEvidence, Estimate, Evidence, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell: what is read, what it sorts by (a number or text), its tone (a verdict, "short", ""), an aside."""
+
+    text: str
+    sort: float | str = ""
+    tone: str = ""
+    aside: str = ""
+
+    @property
+    def full(self) -> str:
+        """Text and aside on one line."""
+        return f"{self.text} {self.aside}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table ready for any renderer; text is plain, each renderer makes it inert in its own syntax.
+
+    Attributes
+    ----------
+    name: file name and label, ascii. title: caption. columns: headings.
+    align: one letter a column, "l" or "r". rows: cells, as many a row as columns.
+    note: what a reader must know (interval, adjustment). data: full precision, for the CSV.
+    footnotes: (mark, text) of the marks in the cells.
+    """
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    align: str
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+    data: pd.DataFrame = field(default_factory=pd.DataFrame)
+    footnotes: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        from transferstats.report.renderers import markdown_table
+
+        return markdown_table(self)
+
+    def _repr_html_(self) -> str:
+        from transferstats.report.renderers import html_table
+
+        return html_table(self)
+
+    def html(self) -> str:
+        """The table as an HTML fragment."""
+        return self._repr_html_()
+
+    def markdown(self) -> str:
+        """The table in Markdown (pipe table)."""
+        return str(self)
+
+    def latex(self) -> str:
+        """The table in LaTeX (booktabs), with a label and its note."""
+        from transferstats.report.renderers import latex_table
+
+        return latex_table(self)
+
+    def typst(self) -> str:
+        """The table as a Typst figure."""
+        from transferstats.report.renderers import typst_table
+
+        return typst_table(self)
+
+    def csv(self) -> str:
+        """The full-precision rows as CSV in R's spelling, text cells guarded against formulas."""
+        from transferstats.report.renderers import csv_text
+
+        return csv_text(self.data)
+
+
+@singledispatch
+def table(x: object) -> Table:
+    """A result as a table.
+
+    Parameters
+    ----------
+    x: any result. Evidence gives its table of claims.
+
+    Returns
+    -------
+    :class:`Table`, with ``html()``, ``latex()``, ``typst()``, ``markdown()`` and ``csv()``.
+
+    Raises
+    ------
+    TypeError: x is not a result.
+    """
+    raise TypeError(f"no table for {type(x).__name__}; pass a result of transferstats")
+
+
+@table.register
+def _result(x: Result) -> Table:
+    """Any result: its tidy rows."""
+    return tidy_table(x.tidy(), name=x.kind, title=x.kind.replace("_", " ").capitalize())
+
+
+@table.register
+def _estimate(x: Estimate) -> Table:
+    where = wording.dataset_phrase(x.dataset)
+    return tidy_table(x.tidy(), name="estimates", title="Estimates" + (f", {where}" if where else ""))
+
+
+@table.register
+def _dataset(x: DatasetEvidence) -> Table:
+    return tidy_table(
+        x.summary.tidy(), name="summary", title=f"Summary of penalties, {wording.dataset_phrase(x.dataset)}"
+    )
+
+
+@table.register
+def _claim(x: Claim) -> Table:
+    return claims_table([x], x.tidy())
+
+
+@table.register
+def _evidence(x: Evidence) -> Table:
+    return claims_table(x.claims, x.tidy())
+
+
+def claims_table(claims: Iterable[Claim], data: pd.DataFrame) -> Table:
+    """The table of verdicts: one row a claim and dataset, the average first; caveats as footnotes."""
+    listed = ordered_claims(claims)
+    marks = {text: _mark(i) for i, text in enumerate(dict.fromkeys(c for claim in listed for c in claim.caveats))}
+    levels = {claim.estimate.conf_level for claim in listed if claim.estimate is not None}
+    confidence = formats.level(levels.pop()) if len(levels) == 1 else "Confidence"
+    return Table(
+        "claims",
+        "Verdicts on the claims",
+        ("No.", "Claim", "Dataset", f"Estimate [{confidence} interval]", "p", "Adjusted p", "Verdict", "Caveats"),
+        "llllrrll",
+        tuple(_claim_row(claim, marks) for claim in listed),
+        "Intervals are for new seeds and new units, each claim on its own. p belongs to the test behind the "
+        "verdict; "
+        "adjusted p is Holm-adjusted over the tested claims. A verdict of inconclusive leaves the question open.",
+        data,
+        tuple((mark, formats.legible(text)) for text, mark in marks.items()),
+    )
+
+
+def ordered_claims(claims: Iterable[Claim]) -> list[Claim]:
+    """Claims in their order, the average over datasets before the single datasets."""
+    listed = list(claims)
+    position = {key: index for index, key in enumerate(dict.fromkeys(claim.key for claim in listed))}
+    return sorted(listed, key=lambda claim: (position[claim.key], claim.dataset != AVERAGE))
+
+
+def _mark(index: int) -> str:
+    """a, b, ..., z, aa, ab, ..."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    return letters[index] if index < 26 else letters[index // 26 - 1] + letters[index % 26]
+
+
+def _claim_row(claim: Claim, marks: Mapping[str, str]) -> tuple[Cell, ...]:
+    key = formats.legible(claim.key)
+    own = ", ".join(dict.fromkeys(marks[text] for text in claim.caveats))
+    return (
+        Cell(key, key),
+        Cell(formats.legible(claim.title), claim.title),
+        Cell(formats.legible(claim.dataset), claim.dataset),
+        _estimate_cell(claim.estimate),
+        _p_cell(claim.p_value),
+        _p_cell(claim.p_adjusted),
+        Cell(claim.verdict, claim.verdict, claim.verdict),
+        Cell(own or formats.EN_DASH, own),
+    )
+
+
+def _p_cell(p: float) -> Cell:
+    return Cell(formats.EN_DASH if math.isnan(p) else formats.p_number(p), p)
+
+
+def _estimate_cell(estimate: Estimate | None, index: int = 0) -> Cell:
+    if estimate is None:
+        return Cell(formats.EN_DASH, math.nan)
+    value, low, high = (
+        float(np.atleast_1d(array)[index]) for array in (estimate.estimate, estimate.conf_low, estimate.conf_high)
+    )
+    shown, limits = formats.with_interval(value, low, high)
+    return Cell(f"{shown} {limits}", value, "figure", formats.legible(estimate.unit))
+
+
+NUMERIC = ("estimate", "std_error", "statistic", "df", "p_value")
+
+
+def tidy_table(frame: pd.DataFrame, *, name: str, title: str, extra: Sequence[str] = ()) -> Table:
+    """Tidy rows as a table: term, estimate with interval, standard error, t, df, p, sample."""
+    levels = sorted(set(frame["conf_level"].dropna())) if len(frame) else []
+    confidence = formats.level(levels[0]) if len(levels) == 1 else "Confidence"
+    several = "dataset" in frame and len(set(frame["dataset"])) > 1
+    columns = ["Term", *(["Dataset"] if several else []), f"Estimate [{confidence} interval]", "Unit"]
+    extra = [key for key in extra if key in frame]
+    columns += ["SE", "t", "df", "p", "Seeds", "Units", *(key.replace("_", " ").capitalize() for key in extra)]
+    rows = []
+    for row in frame.to_dict("records"):
+        value, low, high = (float(row[key]) for key in ("estimate", "conf_low", "conf_high"))
+        shown, limits = formats.with_interval(value, low, high)
+        cells = [Cell(wording.term_name(str(row["term"])), str(row["term"]))]
+        cells += [Cell(formats.legible(row["dataset"]), str(row["dataset"]))] if several else []
+        cells += [Cell(f"{shown} {limits}", value), Cell(formats.legible(row["unit"]))]
+        cells += [_number_cell(float(row[key]), key) for key in NUMERIC[1:]]
+        cells += [_count_cell(row["n_seeds"]), _count_cell(row["n_units"])]
+        cells += [_any_cell(row.get(key)) for key in extra]
+        rows.append(tuple(cells))
+    align = "l" + ("l" if several else "") + "ll" + "rrrrrr" + "r" * len(extra)
+    methods = formats.joined([formats.legible(m) for m in dict.fromkeys(frame["method"]) if m])
+    note = (
+        f"Interval: {methods}; each row on its own. Estimates are for new seeds and new units." if methods else ""
+    )
+    return Table(name, title, tuple(columns), align, tuple(rows), note, frame)
+
+
+def _number_cell(value: float, key: str) -> Cell:
+    if math.isnan(value):
+        return Cell("not available", value)
+    if key == "statistic":
+        return Cell(formats.fixed(value, 2), value)
+    return Cell({"p_value": formats.p_number, "df": formats.degrees}.get(key, formats.number)(value), value)
+
+
+def _count_cell(value: float) -> Cell:
+    return Cell(formats.count(float(value)), float(value))
+
+
+def _any_cell(value: object) -> Cell:
+    if isinstance(value, float | np.floating):
+        return Cell("not available" if math.isnan(value) else formats.number(float(value)), float(value))
+    return Cell(formats.legible(value), str(value))

@@ -1,0 +1,136 @@
+"""The words that all views share: what a term is called, what is sampled, what a verdict means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from transferstats.report.formats import count, legible, plural, trimmed
+from transferstats.results import AVERAGE, Estimate
+
+TERMS: Mapping[str, str] = MappingProxyType(
+    {
+        "mean": "Mean transfer penalty",
+        "forward": "Mean forward penalty",
+        "backward": "Mean backward penalty",
+        "asymmetry": "Forward minus backward penalty",
+        "ratio": "Backward over forward penalty",
+        "slope": "Slope of penalty on layer distance",
+        "a": "Asymptote or scale a",
+        "b": "Slope or exponent b",
+        "tau": "Distance constant \u03c4",
+        "half_distance": "Half-distance",
+        "initial_slope": "Initial slope",
+    }
+)
+"""Readable names of the usual statistics."""
+
+VERDICT_MARKS: Mapping[str, str] = MappingProxyType(
+    {
+        "exceeds": "\u25b2",
+        "within": "\u25c6",
+        "inconclusive": "\u25cb",
+        "supported": "\u25cf",
+        "contradicted": "\u2715",
+        "not tested": "\u2013",
+    }
+)
+"""A shape for each verdict, so that none rests on colour alone."""
+
+VERDICT_MEANINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "exceeds": "the whole interval lies beyond the smallest value of interest",
+        "within": "both one-sided tests place the value inside the bounds of what is too small to matter",
+        "inconclusive": "the interval reaches both values that would matter and values that would not; "
+        "this is not evidence of absence",
+        "supported": "the interval lies on the side that the claim names",
+        "contradicted": "the interval lies on the side opposite to the claim",
+        "not tested": "the study lacks what the claim needs",
+    }
+)
+"""What each verdict says."""
+
+LOSSES: Mapping[str, str] = MappingProxyType(
+    {
+        "kl": "KL divergence of the lens distribution from the final distribution (kl)",
+        "ce": "cross-entropy with the true next token or label (ce)",
+    }
+)
+
+REFERENCES: Mapping[str, str] = MappingProxyType(
+    {
+        "logit": "logit lens (no training)",
+        "shared": "shared lens",
+        "final": "final model",
+        "prior": "prior (no context)",
+    }
+)
+"""Readable names of reference losses."""
+
+
+def term_name(term: str) -> str:
+    """Readable name of a term; unknown terms as they are, underscores as spaces."""
+    return TERMS.get(term, legible(term).replace("_", " "))
+
+
+def reference_name(name: str) -> str:
+    """Readable name of a reference loss."""
+    return REFERENCES.get(name, legible(name))
+
+
+def units_noun(unit: str) -> str:
+    """What a unit of the sample is, judged by the unit of the loss: document, image or unit."""
+    if "image" in unit:
+        return "image"
+    return "document" if "token" in unit else "unit"
+
+
+def sample_size(n_seeds: int, n_units: int, unit: str) -> str:
+    """Size of the sample: "5 seeds \u00d7 120 documents"."""
+    return f"{plural(n_seeds, 'seed')} \u00d7 {plural(n_units, units_noun(unit))}"
+
+
+def population(dataset: str, unit: str) -> str:
+    """What the interval speaks about: new seeds and new units of this dataset, the same layers."""
+    noun = units_noun(unit) + "s"
+    if dataset == AVERAGE:
+        return f"new seeds and new {noun} of these datasets, averaged with equal weights; these layers"
+    return f"new seeds and new {noun} of this dataset; these layers"
+
+
+def dataset_phrase(dataset: str) -> str:
+    """Where a number comes from: "dataset wikitext", "average over datasets", or nothing."""
+    if not dataset:
+        return ""
+    return "average over datasets" if dataset == AVERAGE else f"dataset {legible(dataset)}"
+
+
+def bounds(smallest: tuple[float, float]) -> str:
+    """Region too small to matter: "\u00b1 0.05", or "-0.02 to 0.05"."""
+    low, high = smallest
+    if low == -high:
+        return f"\u00b1\u00a0{trimmed(high)}"
+    return f"{trimmed(low)} to {trimmed(high)}"
+
+
+def layer_list(layers: tuple[str, ...]) -> str:
+    """Layers of the network in words: all of up to 6, else first, last and how many."""
+    names = [legible(layer, 40) for layer in layers]
+    if len(names) <= 6:
+        return ", ".join(names)
+    return f"{names[0]} to {names[-1]} ({count(len(names))} layers)"
+
+
+def short_layers(layers: tuple[str, ...], limit: int = 14) -> list[str]:
+    """Layer names for an axis: a beginning that all of them share ("layer ", "blocks.") is left away."""
+    names = [legible(layer) for layer in layers]
+    shared = names[0][: next((i for i, at in enumerate(zip(*names, strict=False)) if len(set(at)) > 1), 0)]
+    cut = max((shared.rfind(mark) + 1 for mark in (" ", ".", "_", "/", ":", "-")), default=0)
+    if len(names) > 1 and all(len(name) > cut for name in names):
+        names = [name[cut:] for name in names]
+    return [legible(name, limit) for name in names]
+
+
+def main_term(estimate: Estimate) -> str:
+    """Term of a scalar estimate."""
+    return estimate.terms[0]
