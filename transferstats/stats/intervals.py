@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats as scipy_stats
+from scipy import special
 
 from transferstats.errors import DataError, DesignError
 
@@ -72,7 +72,7 @@ def interval_from_parts(
     """
     level = check_conf_level(conf_level)
     centre, variances, degrees = check_parts(estimate, parts, dfs)
-    quantile = np.asarray(scipy_stats.t.isf((1 - level) / 2, degrees))
+    quantile = t_quantile((1 - level) / 2, degrees)
     half = np.sqrt(_combine(quantile, variances))
     half = np.where((variances > 0).any(axis=0), half, np.nan)
     return Interval((centre - half)[()], (centre + half)[()], half[()], level)
@@ -111,6 +111,16 @@ def effective_df(parts: npt.ArrayLike, dfs: npt.ArrayLike) -> FloatArray:
     shares = variances / np.where(total > 0, total, np.nan)
     with np.errstate(divide="ignore"):
         return np.asarray(1 / (shares**2 / degrees).sum(axis=0))[()]
+
+
+def t_quantile(tail: npt.ArrayLike, df: npt.ArrayLike) -> FloatArray:
+    """Upper quantile of t, like ``scipy.stats.t.isf`` without its overhead of a tenth of a millisecond."""
+    return np.asarray(-special.stdtrit(df, tail))
+
+
+def t_tail(value: npt.ArrayLike, df: npt.ArrayLike) -> FloatArray:
+    """Upper tail probability of t, like ``scipy.stats.t.sf``."""
+    return np.asarray(special.stdtr(df, -np.asarray(value)))
 
 
 def check_parts(
@@ -152,7 +162,7 @@ def _upper_tail(gap: FloatArray, variances: FloatArray, degrees: FloatArray) -> 
     """Alpha in (0, 1/2] with sqrt(sum t^2 v) = gap; ``gap`` (n,) >= 0, ``variances`` (n_parts, n)."""
     standard = gap / np.sqrt(variances.sum(axis=0))
     # The smallest and the largest df bracket the answer, because t quantiles fall with df.
-    tails = scipy_stats.t.sf(standard, degrees[:, None])
+    tails = t_tail(standard, degrees[:, None])
     tails = np.where(variances > 0, tails, np.nan)
     tiny = np.finfo(np.float64).tiny
     low = np.log(np.maximum(np.nanmin(tails, axis=0), tiny))
@@ -161,7 +171,7 @@ def _upper_tail(gap: FloatArray, variances: FloatArray, degrees: FloatArray) -> 
         if (high - low <= TOLERANCE * np.maximum(1.0, np.abs(low))).all():
             break
         middle = (low + high) / 2
-        quantile = scipy_stats.t.isf(np.exp(middle), degrees[:, None])
+        quantile = t_quantile(np.exp(middle), degrees[:, None])
         reach = np.where(variances > 0, quantile**2 * variances, 0.0).sum(axis=0)
         too_far = reach > gap**2
         low = np.where(too_far, middle, low)
