@@ -25,7 +25,10 @@ GRID_STEP = 0.04
 """Largest step of the coordinate grid. Curves change shape over steps of order 1 in log tau, so two minima
 inside one step cannot happen; halving it changed no fit in the tests."""
 NEWTON_TOLERANCE = 4e-15
-"""Relative step at which polishing stops: a few units in the last place."""
+"""Relative bisection step at which polishing stops: a few units in the last place."""
+NEWTON_DONE = 1e-9
+"""Relative Newton step after which there is nothing left to gain: the error after it is of the order of its
+square, below the rounding of the sums that the next step would be made of."""
 NEWTON_STEPS = 80
 """More than bisection alone needs to shrink one grid step to the last place."""
 CHUNK_VALUES = 4_000_000
@@ -177,7 +180,8 @@ def _polish(
         middle = 0.5 * (low[active] + high[active])
         new = np.where(slope == 0, at, np.where(inside, step, middle))
         u[active] = new
-        moving = np.abs(new - at) > NEWTON_TOLERANCE * np.maximum(1.0, np.abs(new))
+        tolerance = np.where(inside, NEWTON_DONE, NEWTON_TOLERANCE)
+        moving = np.abs(new - at) > tolerance * np.maximum(1.0, np.abs(new))
         active = active[moving]
         if not len(active):
             break
