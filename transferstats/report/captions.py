@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from transferstats.report import formats, wording
-from transferstats.results import DatasetEvidence, Estimate, Evidence
+from transferstats.results import DatasetEvidence, DecayFit, Estimate, Evidence, NullTest
 from transferstats.results.base import FloatArray
-from transferstats.results.decay import DecayFit
 
 MATRICES: Mapping[str, str] = {
     "penalty": "mean transfer penalty",
@@ -78,6 +77,25 @@ def matrix_alt(values: FloatArray, unsure: npt.NDArray[np.bool_], layers: tuple[
     )
     doubt = int(unsure[off].sum())
     return formats.legible(text if kind == "null" else f"{text} {doubt} of {int(off.sum())} intervals include 0.")
+
+
+def null_distribution(test: NullTest) -> str:
+    """Caption of seeds beside null replicates."""
+    return (
+        "Open marks: the statistic under each seed (circles) and each replicate of the shared-lens null "
+        "(triangles); "
+        "bars: their means. The test compares the means with the variance of seeds, replicates and units; the "
+        f"{formats.plural(test.n_null, 'replicate')} are too few to rank the observed value among them."
+    )
+
+
+def null_distribution_alt(test: NullTest) -> str:
+    """Range of seeds and of null replicates."""
+    parts = []
+    for one, seeds, null in zip(test.observed, test.seed_values, test.null_values, strict=False):
+        ranges = [f"{formats.number(float(v.min()))} to {formats.number(float(v.max()))}" for v in (seeds, null)]
+        parts.append(f"{one.dataset}: seeds from {ranges[0]}, null replicates from {ranges[1]}")
+    return formats.legible("; ".join(parts) + ".")
 
 
 def distance(x: Evidence, data: DatasetEvidence, fits: Mapping[str, DecayFit], banded: str) -> str:

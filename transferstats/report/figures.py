@@ -11,14 +11,28 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from transferstats.report import captions, formats
+from transferstats.report import captions, formats, wording
 from transferstats.report.figures_claims import draw_bars, draw_forest, draw_shares, draw_terms
 from transferstats.report.figures_curves import draw_by_layer, draw_depth, draw_distance
 from transferstats.report.figures_matrix import draw_matrix, includes_zero
+from transferstats.report.figures_null import draw_null, draw_plan, null_values
 from transferstats.report.sentences import scalar_terms
 from transferstats.report.tables import ordered_claims
-from transferstats.results import Claim, DatasetEvidence, Estimate, Estimates, Evidence, RelevanceTest
-from transferstats.results.decay import DecayComparison, DecayFit, DecayFits
+from transferstats.results import (
+    Claim,
+    DatasetEvidence,
+    DecayComparison,
+    DecayFit,
+    DecayFits,
+    Estimate,
+    Estimates,
+    Evidence,
+    NullTest,
+    RegressionFit,
+    RelevanceTest,
+    SharedLensTest,
+    StudyPlan,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -114,6 +128,27 @@ def _comparison(x: DecayComparison) -> Figure:
     return draw_bars(x.families, x.delta_aicc, label="AICc above the best family")
 
 
+@figure.register(NullTest)
+def _null_test(x: NullTest) -> Figure:
+    term = wording.term_name(x.observed.headline.terms[0])
+    return draw_null(x, label=f"{term}, {formats.legible(x.observed.headline.unit)}")
+
+
+@figure.register(StudyPlan)
+def _plan(x: StudyPlan) -> Figure:
+    return draw_plan(x)
+
+
+@figure.register(RegressionFit)
+def _regression(x: RegressionFit) -> Figure:
+    return draw_terms(x.headline)
+
+
+@figure.register(SharedLensTest)
+def _shared_lens(x: SharedLensTest) -> Figure:
+    return draw_terms(x.test.estimates[-1])
+
+
 def slug(position: int, name: str) -> str:
     """A file name for a dataset: its position, and what of its name is plain ascii."""
     plain = "".join(c.lower() if c.isascii() and c.isalnum() else "-" for c in name)
@@ -136,6 +171,7 @@ def pictures(x: Evidence) -> Iterator[Picture]:
     for position, data in enumerate(x.datasets):
         tail = slug(position, data.dataset)
         yield from _matrices(x, data, tail)
+        yield from _null(x, data, tail)
         yield _distance(x, data, tail)
         yield _depth(x, data, tail)
         yield from _by_layer(x, data, tail)
@@ -167,6 +203,23 @@ def _matrices(x: Evidence, data: DatasetEvidence, tail: str) -> Iterator[Picture
             captions.matrix_alt(values, unsure, x.layers, kind),
             _drawing(values, unsure, x.layers, label, largest),
             matrix_frame(values, cells, x.layers, x.unit),
+        )
+
+
+def _null(x: Evidence, data: DatasetEvidence, tail: str) -> Iterator[Picture]:
+    test = data.extras.get("null_test")
+    if isinstance(test, NullTest):
+        yield Picture(
+            f"null-distribution-{tail}",
+            "matrix",
+            formats.legible(data.dataset),
+            f"Mean penalty by seed and by null replicate, {formats.legible(data.dataset)}",
+            captions.null_distribution(test),
+            captions.null_distribution_alt(test),
+            lambda: figure(test),
+            pd.DataFrame(null_values(test), columns=["dataset", "world", "replicate", "estimate"]).assign(
+                unit=x.unit
+            ),
         )
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from transferstats.report.documents import Study
+    from transferstats.report.tables import Table
 
 SECTIONS: tuple[tuple[str, str, str], ...] = (
     (
@@ -71,7 +72,7 @@ class Sheet:
     html: Markup
     name: str
     title: str
-    rows: int
+    rows: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,16 +177,18 @@ def _plates(study: Study, section: str) -> tuple[Plate, ...]:
 
 
 def _section(study: Study, anchor: str, heading: str, introduction: str) -> Section:
-    from markupsafe import Markup
-
-    sheets = tuple(
-        Sheet(Markup(html_table(shown, caption=False)), shown.name, shown.title, len(shown.rows))
-        for section, shown in study.tables
-        if section == anchor
-    )
+    sheets = tuple(_sheet(shown) for belongs, shown in study.tables if belongs == anchor)
     plates = _plates(study, anchor)
     absent = "" if plates or sheets else ABSENT.get(anchor, "This study has nothing to show here.")
     return Section(anchor, heading, introduction, _rows(plates), sheets, absent)
+
+
+def _sheet(shown: Table) -> Sheet:
+    from markupsafe import Markup
+
+    return Sheet(
+        Markup(html_table(shown, caption=False)), shown.name, shown.title, formats.plural(len(shown.rows), "row")
+    )
 
 
 def _rows(plates: tuple[Plate, ...]) -> tuple[tuple[Plate, ...], ...]:

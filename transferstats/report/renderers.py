@@ -96,36 +96,49 @@ def guard_formula(text: str) -> str:
 
 
 def html_table(table: Table, *, sortable: bool = False, caption: bool = True) -> str:
-    """The table as HTML: a caption, column headers with scope, row headers, and its note."""
+    """The table as HTML: a caption, column headers with scope, row headers, its note and footnotes.
+
+    A sortable table states its roles, because narrow screens lay its rows out as blocks.
+    """
     head = "".join(
         _html_heading(name, side, sortable) for name, side in zip(table.columns, table.align, strict=True)
     )
-    body = "".join(f"<tr>{_html_row(row, table.align)}</tr>\n" for row in table.rows)
-    title = f"<caption>{escape(formats.legible(table.title))}</caption>" if caption else ""
-    kind = ' class="sortable"' if sortable else ""
+    open_row = '<tr role="row">' if sortable else "<tr>"
+    body = "".join(f"{open_row}{_html_row(row, table, sortable)}</tr>\n" for row in table.rows)
+    label = escape(formats.legible(table.title))
+    title = f"<caption>{label}</caption>" if caption else ""
+    kind = ' class="sortable" role="table"' if sortable else ""
+    group = ' role="rowgroup"' if sortable else ""
+    return (
+        f'<div class="scroll" role="region" aria-label="{label}" tabindex="0">\n<table{kind}>{title}\n'
+        f"<thead{group}>{open_row}{head}</tr></thead>\n<tbody{group}>\n{body}</tbody>\n</table>\n</div>\n"
+        + _html_notes(table)
+    )
+
+
+def _html_notes(table: Table) -> str:
     note = f'<p class="note">{escape(formats.legible(table.note))}</p>' if table.note else ""
     if table.footnotes:
         marked = (f"<dt>{escape(mark)}</dt><dd><bdi>{escape(text)}</bdi></dd>" for mark, text in table.footnotes)
         note += f'<dl class="footnotes">{"".join(marked)}</dl>'
-    label = escape(formats.legible(table.title))
-    return (
-        f'<div class="scroll" role="region" aria-label="{label}" tabindex="0">\n<table{kind}>{title}\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n</div>\n{note}"
-    )
+    return note
 
 
 def _html_heading(name: str, side: str, sortable: bool) -> str:
-    text = escape(name) or '<span class="unseen">In words</span>'
-    inner = f'<button type="button">{text}</button>' if sortable else text
-    return f'<th scope="col" class="{side}">{inner}</th>'
+    text = escape(name)
+    if sortable:
+        return f'<th scope="col" role="columnheader" class="{side}"><button type="button">{text}</button></th>'
+    return f'<th scope="col" class="{side}">{text}</th>'
 
 
-def _html_row(row: tuple[Cell, ...], align: str) -> str:
+def _html_row(row: tuple[Cell, ...], table: Table, sortable: bool) -> str:
     cells = []
-    for index, (cell, side) in enumerate(zip(row, align, strict=True)):
-        tag = 'th scope="row"' if index == 0 else "td"
+    for index, (cell, side, name) in enumerate(zip(row, table.align, table.columns, strict=True)):
+        tag, more = ("td", "") if index else ("th", ' scope="row"')
+        if sortable:
+            more += f' role="{"cell" if index else "rowheader"}" data-label="{escape(name)}"'
         sort = f' data-sort="{escape(_sort_key(cell))}"' if cell.sort != "" else ""
-        cells.append(f'<{tag} class="{side}"{sort}>{_html_text(cell)}</{tag.split()[0]}>')
+        cells.append(f'<{tag}{more} class="{side}"{sort}>{_html_text(cell)}</{tag}>')
     return "".join(cells)
 
 

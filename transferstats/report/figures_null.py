@@ -1,0 +1,98 @@
+"""Figures of tests and plans: seeds beside null replicates, and what a larger study would show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from transferstats.report import formats, wording
+from transferstats.report.canvas import BAND, BLUE, INK, MUTED, ORANGE, SERIES, light_grid, new_figure, style
+from transferstats.results import NullTest, StudyPlan
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from transferstats.results.base import FloatArray
+
+
+def draw_null(x: NullTest, *, label: str) -> Figure:
+    """The statistic under each seed and each null replicate, one row a dataset, and the two means."""
+    names = [one.dataset for one in x.observed][: len(x.seed_values)]
+    with style():
+        figure = new_figure(height=max(2.2, 1.1 * len(names) + 1.3))
+        axes = figure.add_subplot()
+        for row, (seeds, null) in enumerate(zip(x.seed_values, x.null_values, strict=True)):
+            _dots(axes, _scalar(seeds), row - 0.17, BLUE, "o", "one seed, observed" if row == 0 else "")
+            _dots(axes, _scalar(null), row + 0.17, ORANGE, "^", "one null replicate" if row == 0 else "")
+        axes.axvline(0, color=MUTED, linewidth=0.9)
+        axes.set_yticks(range(len(names)), [formats.legible(name, 18) for name in names])
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel(label)
+        light_grid(axes, "x")
+        figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def _scalar(values: FloatArray) -> FloatArray:
+    """One value a replicate: the statistic itself, or the mean over its terms."""
+    return values if values.ndim == 1 else values.reshape(len(values), -1).mean(axis=1)
+
+
+def _dots(axes: Axes, values: FloatArray, row: float, colour: str, marker: str, label: str) -> None:
+    axes.plot(
+        values,
+        np.full(len(values), row),
+        linestyle="none",
+        marker=marker,
+        markerfacecolor="none",
+        markeredgecolor=colour,
+        markersize=6,
+        label=label or "_",
+    )
+    mean = float(np.mean(values))
+    axes.plot([mean, mean], [row - 0.14, row + 0.14], color=INK, linewidth=2)
+
+
+def draw_plan(x: StudyPlan) -> Figure:
+    """Expected half-width against the number of units, one line a number of seeds."""
+    with style():
+        figure = new_figure(height=3.6)
+        axes = figure.add_subplot()
+        noun = wording.units_noun(x.estimate.unit)
+        for number, seeds in enumerate(sorted({int(k) for k in x.seeds})):
+            chosen = x.seeds == seeds
+            order = np.argsort(x.units[chosen])
+            colour, dash, marker = SERIES[number % len(SERIES)]
+            axes.plot(
+                x.units[chosen][order],
+                x.half_width[chosen][order],
+                color=colour,
+                linestyle=dash,
+                marker=marker,
+                label=formats.plural(seeds, "seed"),
+            )
+        axes.set_xscale("log")
+        ticks = sorted({int(n) for n in x.units})
+        axes.set_xticks(ticks, [str(n) for n in ticks])
+        axes.minorticks_off()
+        axes.axhspan(0, max(map(abs, x.smallest)), color=BAND, linewidth=0, zorder=0)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(f"{noun}s a dataset")
+        axes.set_ylabel(f"expected half-width, {formats.legible(x.estimate.unit, 40)}")
+        light_grid(axes)
+        figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def null_values(x: NullTest) -> Sequence[tuple[str, str, int, float]]:
+    """(dataset, world, replicate, value) of every dot."""
+    names = [one.dataset for one in x.observed]
+    rows = []
+    for name, seeds, null in zip(names, x.seed_values, x.null_values, strict=False):
+        rows += [(name, "observed", i, float(v)) for i, v in enumerate(_scalar(seeds))]
+        rows += [(name, "null", i, float(v)) for i, v in enumerate(_scalar(null))]
+    return rows
