@@ -18,6 +18,7 @@ _HOMES: dict[str, str] = {
     "Encoding": "transferstats.lens.language",
     "EvaluationPlan": "transferstats.lens.study",
     "FitPlan": "transferstats.lens.fit",
+    "Machine": "transferstats.lens.study",
     "Store": "transferstats.engine",
     "TransferGrid": "transferstats.grid",
     "cell_states": "transferstats.engine",
@@ -51,6 +52,7 @@ __all__ = [
     "Encoding",
     "EvaluationPlan",
     "FitPlan",
+    "Machine",
     "Store",
     "TransferGrid",
     "__version__",
@@ -110,7 +112,7 @@ if TYPE_CHECKING:
     from transferstats.grid import TransferGrid
     from transferstats.lens.fit import FitPlan
     from transferstats.lens.language import Encoding
-    from transferstats.lens.study import EvaluationPlan, cells
+    from transferstats.lens.study import EvaluationPlan, Machine, cells
     from transferstats.readers import read_grid
     from transferstats.report import cite, figure, numbers, report, sentence, table
     from transferstats.simulation import simulate_grid

@@ -98,6 +98,13 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
         help="shipped domain, .jsonl(.gz) file or folder of .txt files; repeat for several (default: python, kjv)",
     )
     verb.add_argument("--seeds", type=int, default=5, help="independent lens trainings (default: %(default)s)")
+    verb.add_argument(
+        "--null-replicates",
+        type=int,
+        default=5,
+        help="runs of the pipeline in the world where one lens is right for every layer (default: %(default)s)",
+    )
+    verb.add_argument("--anchor", choices=("ridge", "shared"), default="ridge", help="see FitPlan.anchor")
     verb.add_argument("--units", type=int, default=120, help="evaluation documents (default: %(default)s)")
     verb.add_argument("--unit-tokens", type=int, default=254, help="tokens scored of each (default: %(default)s)")
     verb.add_argument("--max-steps", type=int, default=1024, help="most kl steps a lens (default: %(default)s)")
@@ -119,15 +126,16 @@ def _evidence_options(verb: argparse.ArgumentParser) -> None:
 
 
 def _cells(arguments: argparse.Namespace) -> list[Cell]:
-    plan = transferstats.FitPlan(max_steps=arguments.max_steps)
+    plan = transferstats.FitPlan(max_steps=arguments.max_steps, anchor=arguments.anchor)
     evaluation = transferstats.EvaluationPlan(units=arguments.units, tokens=arguments.unit_tokens)
     return transferstats.cells(
         arguments.subject,
         arguments.dataset or ["python", "kjv"],
         seeds=arguments.seeds,
+        null_replicates=arguments.null_replicates,
         fit=plan,
         evaluation=evaluation,
-        device=arguments.device,
+        machine=transferstats.Machine(arguments.device),
     )
 
 

@@ -63,7 +63,8 @@ class SweepProgress:
 
     def _update(self, label: str, stage: str, done: int, total: int) -> None:
         first, last = STAGE_SHARE.get(stage, (0.0, 0.0))
-        work, started = self._work.get((label, stage), (0, time.monotonic()))
+        # The first report of a stage starts its clock, so that work done before it does not inflate the rate.
+        work, started = self._work.setdefault((label, stage), (-done, time.monotonic()))
         work += done
         self._work[label, stage] = (work, started)
         share = first + (last - first) * min(1.0, work / total if total else 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def _from_store(store: Store, loss: str | None) -> TransferGrid:
     by_dataset: dict[str, list[StoredCell]] = {}
     for cell in stored:
         by_dataset.setdefault(cell.config["dataset"]["name"], []).append(cell)
-    datasets = tuple(_dataset_of(name, group) for name, group in sorted(by_dataset.items()))
+    datasets = tuple(_dataset_with_null(name, group) for name, group in sorted(by_dataset.items()))
     return TransferGrid(
         subject=str(study["subject"]["name"]),
         layers=tuple(stored[0].record["layers"]),
@@ -102,8 +103,15 @@ def _from_store(store: Store, loss: str | None) -> TransferGrid:
         loss=loss or "kl",
         unit=str(stored[0].record["unit"]),
         certificates=_certificates(stored),
+        similarities={name: _similarities(group) for name, group in by_dataset.items()},
         provenance=_provenance(study, stored),
     )
+
+
+def _dataset_with_null(name: str, group: list[StoredCell]) -> DatasetLosses:
+    observed = _dataset_of(name, [cell for cell in group if cell.config["world"] == "observed"])
+    replicates = [cell for cell in group if cell.config["world"] == "null"]
+    return replace(observed, null=_dataset_of(name, replicates)) if replicates else observed
 
 
 def _dataset_of(name: str, group: list[StoredCell]) -> DatasetLosses:
@@ -157,6 +165,13 @@ def _certificates(stored: list[StoredCell]) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     frame["change"] = frame["change"].astype(np.float64)
     return frame.sort_values(["dataset", "world", "seed"], kind="stable", ignore_index=True)
+
+
+def _similarities(group: list[StoredCell]) -> dict[str, Any]:
+    """measure -> (L, L), the mean over the seeds that recorded it."""
+    recorded = [cell.record["similarities"] for cell in group if "similarities" in cell.record]
+    names = recorded[0] if recorded else ()
+    return {name: np.mean([one[name] for one in recorded], axis=0) for name in names}
 
 
 def _provenance(study: Mapping[str, Any], stored: list[StoredCell]) -> dict[str, Any]:

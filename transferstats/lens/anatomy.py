@@ -1,7 +1,7 @@
 """Find the blocks, the final norm and the head of a causal language model without knowing its family.
 
-One probe forward pass with hooks shows which modules pass the residual stream on; names are never used, so
-families that nobody listed work. Everything found is then verified against the model's own logits.
+One probe forward pass with hooks shows which modules pass the residual stream on; names of modules are never
+used, so families that nobody listed work. Everything found is then verified against the model's own logits.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -35,8 +36,8 @@ def find_anatomy(model: Any, probe: Tensor) -> Anatomy:
 
     Raises
     ------
-    SubjectError: no output embedding, no chain of blocks, no final norm, or a decoder that does not give
-        the model's logits back; the message names the module looked at.
+    SubjectError: no output embedding, no chain of blocks, no final norm, logits that depend on later tokens,
+        or a decoder that does not give the model's logits back; the message names the module looked at.
     """
     output = model.get_output_embeddings()
     if output is None or not hasattr(output, "weight"):
@@ -44,7 +45,8 @@ def find_anatomy(model: Any, probe: Tensor) -> Anatomy:
     blocks_list = _block_list(model)
     logits, inputs, norms = _probe(model, output, blocks_list, probe)
     norm_name, norm, final = _final_norm(norms, inputs["head"])
-    _verify_chain(inputs["blocks"], blocks_list)
+    _verify_chain(inputs["blocks"], blocks_list, final)
+    _verify_causal(model, probe, logits)
     head = _matching_head(model, output, norm, final, logits, norm_name)
     return Anatomy(tuple(blocks_list), norm, head)
 
@@ -114,7 +116,8 @@ def _final_norm(
     candidates: list[tuple[str, nn.Module, Tensor, Tensor]], head_input: Tensor
 ) -> tuple[str, nn.Module, Tensor]:
     for name, module, state, output in reversed(candidates):
-        if output.shape == head_input.shape and torch.equal(output, head_input):
+        # A module that changes nothing, such as dropout after the norm, would make the normed state "final".
+        if output.shape == head_input.shape and torch.equal(output, head_input) and not torch.equal(state, output):
             return name, module, state
     last = candidates[-1][0] if candidates else "none"
     raise SubjectError(
@@ -122,33 +125,66 @@ def _final_norm(
     )
 
 
-def _verify_chain(states: dict[int, Tensor], blocks: nn.ModuleList) -> None:
+def _verify_chain(states: dict[int, Tensor], blocks: nn.ModuleList, final: Tensor) -> None:
     shapes = {tuple(state.shape) for state in states.values()}
-    if len(shapes) != 1:
+    if shapes != {tuple(final.shape)}:
         raise SubjectError(
-            f"the blocks of {type(blocks[0]).__name__} receive states of different shapes: {shapes}"
+            f"the blocks of {type(blocks[0]).__name__} receive states of shapes {sorted(shapes)} while the final "
+            f"norm receives {tuple(final.shape)}: there is no single residual stream to capture"
+        )
+
+
+def _verify_causal(model: Any, probe: Tensor, logits: Tensor) -> None:
+    """The last token must not change any logits before it: a lens would be scored on what its state has seen."""
+    changed = probe.clone()
+    changed[:, -1] = probe[:, 0] if not torch.equal(probe[:, 0], probe[:, -1]) else probe[:, 1]
+    if torch.equal(changed, probe):
+        raise SubjectError("the probe needs at least two different tokens")
+    with torch.no_grad():
+        again = model(input_ids=changed, use_cache=False).logits
+    error = float((again - logits)[:, :-1].abs().max() / logits.std())
+    if not error < LOGIT_TOLERANCE:
+        raise SubjectError(
+            f"{type(model).__name__} is not causal: its logits depend on later tokens (by {error:.2g} standard "
+            "deviations); give a causal language model"
         )
 
 
 def _matching_head(
     model: Any, output: nn.Module, norm: nn.Module, final: Tensor, logits: Tensor, norm_name: str
 ) -> Head:
-    """The decoder, with the scaling and softcap of the config, verified against the model's logits."""
-    config = model.config.get_text_config()
-    scale = float(getattr(config, "logit_scale", None) or 1.0)
-    scale /= float(getattr(config, "logits_scaling", None) or 1.0)
-    softcap = getattr(config, "final_logit_softcapping", None)
-    weight = output.weight.detach().float() * scale  # type: ignore[operator]
-    bias = getattr(output, "bias", None)
-    bias = weight.new_zeros(len(weight)) if bias is None else bias.detach().float() * scale
-    head = Head(norm, weight, bias, None if softcap is None else float(softcap))
-    with torch.no_grad():
-        ours = head.decode(final.reshape(-1, final.shape[-1]).float())
+    """The decoder with the scaling and softcap of the config that give the model's own logits back."""
+    base = output.weight.detach().float()  # type: ignore[operator]
+    offset = getattr(output, "bias", None)
+    offset = base.new_zeros(len(base)) if offset is None else offset.detach().float()
+    best, error = None, float("inf")
+    for scale, softcap in product(*_shapings(model.config.get_text_config().to_dict())):
+        head = Head(norm, base if scale == 1 else base * scale, offset * scale, softcap)
+        with torch.no_grad():
+            ours = head.decode(final.reshape(-1, final.shape[-1]).float())
         theirs = logits.reshape(ours.shape).float()
-        error = float((ours - theirs).abs().max() / theirs.std())
-    if not error < LOGIT_TOLERANCE:
+        found = float((ours - theirs).abs().max() / theirs.std())
+        if found < error:
+            best, error = head, found
+    if best is None or not error < LOGIT_TOLERANCE:
         raise SubjectError(
             f"{type(model).__name__}: decode(final state) differs from the model's logits by {error:.2g} standard "
             f"deviations; something besides {norm_name!r} and the output embedding shapes the logits"
         )
-    return head
+    return best
+
+
+def _shapings(config: dict[str, Any]) -> tuple[list[float], list[float | None]]:
+    """Scales and softcaps that the logits may have: what the config calls so, in whatever words.
+
+    Families spell them logit_scale (a factor), logits_scaling (a divisor), final_logit_softcapping,
+    logits_soft_cap, ...; the one that gives the model's logits back is right, whatever its name.
+    """
+    numbers = {
+        name: float(value)
+        for name, value in config.items()
+        if "logit" in name and isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    }
+    factors = [value for name, value in numbers.items() if "scal" in name]
+    caps: list[float | None] = [value for name, value in numbers.items() if "cap" in name]
+    return [1.0, *factors, *(1 / value for value in factors)], [None, *caps]

@@ -10,12 +10,12 @@ elementwise optimisers move them, and a lens that was moved there fails on every
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from transferstats.lens.head import Head, Targets, kl_training_loss, losses
+from transferstats.lens.head import Head, Targets, concatenate, kl_training_loss, losses
 from transferstats.lens.translator import Moments, Translators, moments, ridge
 
 Progress = Callable[[str, int], None]
@@ -29,15 +29,19 @@ class FitPlan:
     Attributes
     ----------
     method: "kl" (ridge start, then kl) or "ridge" (the start only).
+    anchor: where own lenses start from and stay where the data are silent: "ridge" (the identity, shrunk to by
+        ridge) or "shared" (the shared lens).
     strengths: ridge strengths tried; each lens keeps the one with the least held-out kl.
     batch: rows a step and lens. learning_rate: of the natural gradient, falling with the square root of the
         steps after the first ``first``. momentum: heavy ball. damping: share of the mean output
         curvature added to its diagonal.
     first, max_steps: held-out kl is measured at ``first`` steps and at every doubling up to ``max_steps``.
-    tolerance: nats/token; a lens whose held-out kl fell by less over the last doubling has converged.
+    tolerance, relative_tolerance: a lens has converged when its held-out kl fell over the last doubling by less
+        than ``tolerance`` nats/token or ``relative_tolerance`` times its kl, whichever is more.
     """
 
     method: str = "kl"
+    anchor: str = "ridge"
     strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     batch: int = 512
     learning_rate: float = 0.03
@@ -46,22 +50,40 @@ class FitPlan:
     first: int = 32
     max_steps: int = 1024
     tolerance: float = 0.003
+    relative_tolerance: float = 0.01
+
+    def with_batch(self, batch: int) -> FitPlan:
+        """The same plan with another number of rows a step."""
+        return replace(self, batch=batch)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Inputs and targets of a fit: row j of ``hidden`` (G, m, d) belongs to target row ``j % n``.
+    """Inputs and targets of a fit: row j of ``hidden`` belongs to row ``j % n`` of final states and targets.
 
     m = n for own lenses. For the shared lens G = 1 and the layers are stacked along the rows, m = L n.
+
+    Attributes
+    ----------
+    hidden: (G, m, d). final: (1, n, d), or (G, n, d) where every map has its own final states.
+    targets: one for all maps, or one a map.
     """
 
     hidden: Tensor
     final: Tensor
-    targets: Targets
+    targets: tuple[Targets, ...]
 
-    def batch(self, rows: Tensor) -> tuple[Tensor, Targets]:
-        """Some rows of the inputs and their targets."""
-        return self.hidden[:, rows], self.targets.rows(rows % len(self.final))
+    def batch(self, rows: Tensor) -> tuple[Tensor, tuple[Targets, ...]]:
+        """Some rows of the inputs and the targets of every map."""
+        index = rows % self.final.shape[1]
+        taken = tuple(one.rows(index) for one in self.targets)
+        return self.hidden[:, rows], taken * (len(self.hidden) // len(taken))
+
+    def stacked(self) -> Sample:
+        """All layers as the rows of one map: what a shared lens is fitted to."""
+        _, _, width = self.hidden.shape
+        final = self.final.reshape(1, -1, width)
+        return Sample(self.hidden.reshape(1, -1, width), final, (concatenate(self.targets),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +92,7 @@ class Certificate:
 
     start_kl, held_out_kl: held-out kl of the ridge start and of the lens kept. train_kl: on as many
     training rows. change: fall of held-out kl over the last doubling of steps. steps: steps behind the lens kept.
-    strength: ridge strength kept. converged: ``change`` below the tolerance.
+    strength: ridge strength kept. converged: ``change`` below the plan's tolerances.
     """
 
     start_kl: Tensor
@@ -90,7 +112,8 @@ def mean_kl(head: Head, lenses: Translators, sample: Sample, max_rows: int = 819
     hidden, targets = sample.batch(rows)
     with torch.no_grad():
         normed = head.norm(lenses.apply(hidden))
-        return torch.stack([losses(head, x, targets)[0].double().mean() for x in normed])
+        scored = [losses(head, x, goal)[0].double().mean() for x, goal in zip(normed, targets, strict=True)]
+        return torch.stack(scored)
 
 
 def ridge_start(
@@ -162,7 +185,7 @@ def _doubling(
     """Descend in doublings; keep for each lens the doubling with the least held-out kl."""
     best, best_kl, strength = begin
     start_kl, steps = best_kl, torch.zeros_like(best_kl)
-    change = torch.full_like(best_kl, torch.inf)
+    change, converged = torch.full_like(best_kl, torch.inf), torch.zeros_like(best_kl).bool()
     target = plan.first
     while target <= plan.max_steps:
         averaged = descent.run_to(target, progress)
@@ -172,11 +195,12 @@ def _doubling(
         better = kl < best_kl
         best = _merge(better, averaged, best)
         best_kl, steps = torch.where(better, kl, best_kl), torch.where(better, float(target), steps)
-        if bool((change < plan.tolerance).all()):
+        converged = change < (plan.relative_tolerance * best_kl).clamp_min(plan.tolerance)
+        if bool(converged.all()):
             break
         target *= 2
     train_kl = mean_kl(head, best, train)
-    return best, Certificate(start_kl, best_kl, train_kl, change, steps, strength, change < plan.tolerance)
+    return best, Certificate(start_kl, best_kl, train_kl, change, steps, strength, converged)
 
 
 class _Descent:
@@ -229,7 +253,7 @@ class _Descent:
         rows, self.order = self.order[: self.plan.batch], self.order[self.plan.batch :]
         return rows.to(self.train.hidden.device)
 
-    def _advance(self, hidden: Tensor, targets: Targets, rate: float) -> None:
+    def _advance(self, hidden: Tensor, targets: tuple[Targets, ...], rate: float) -> None:
         centred = hidden - self.mean[:, None]
         z = hidden + torch.baddbmm(self.offset[:, None], centred, self.weight.mT)
         slope = kl_slope(self.head, z, targets)
@@ -243,12 +267,12 @@ class _Descent:
             value.sub_(velocity, alpha=rate)
 
 
-def kl_slope(head: Head, z: Tensor, targets: Targets) -> Tensor:
+def kl_slope(head: Head, z: Tensor, targets: tuple[Targets, ...]) -> Tensor:
     """(G, n, d) gradient of each row's kl in the predicted final states z (G, n, d)."""
     z = z.detach().requires_grad_(True)
     with torch.enable_grad():
         x = head.norm(z)
-        total = sum(kl_training_loss(head, part, targets).sum() for part in x)
+        total = sum(kl_training_loss(head, part, goal).sum() for part, goal in zip(x, targets, strict=True))
     (slope,) = torch.autograd.grad(total, z)  # type: ignore[arg-type]
     return slope
 

@@ -11,7 +11,7 @@ so a lens needs p only through mu, p . b and H(p): three numbers and a vector a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -82,6 +82,20 @@ class Targets:
         """The same targets for some tokens."""
         x_final = None if self.x_final is None else self.x_final[index]
         return Targets(self.mu[index], self.offset[index], self.entropy[index], self.labels[index], x_final)
+
+
+def concatenate(targets: Sequence[Targets]) -> Targets:
+    """Targets of several layers, one after the other."""
+    if len(targets) == 1:
+        return targets[0]
+    finals = [one.x_final for one in targets if one.x_final is not None]
+    return Targets(
+        torch.cat([one.mu for one in targets]),
+        torch.cat([one.offset for one in targets]),
+        torch.cat([one.entropy for one in targets]),
+        torch.cat([one.labels for one in targets]),
+        torch.cat(finals) if len(finals) == len(targets) else None,
+    )
 
 
 def final_targets(head: Head, final: Tensor, labels: Tensor) -> Targets:

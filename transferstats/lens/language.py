@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from transferstats import embedded
-from transferstats.errors import DataError, SubjectError
+from transferstats.errors import DataError, DesignError, SubjectError
 from transferstats.lens.anatomy import Anatomy, find_anatomy, state_argument
 from transferstats.lens.documents import Documents
 from transferstats.lens.head import Head
 from transferstats.lens.states import States, check_states
 
+LEAST_SCORED = 2  # scored positions of the shortest window: one adds noise to the moments and almost no loss
 BATCH_TOKENS = 4096  # tokens a forward pass; larger batches gain nothing on CPUs and little on accelerators
 
 
@@ -32,12 +33,25 @@ class Encoding:
     max_tokens: tokens read of a document. min_tokens: a document with fewer is refused.
     skip: first positions of each window that are not scored. Position 0 holds the same BOS state in every
         document: it carries nothing, and its norm can dominate the moments (attention sinks).
+
+    Raises
+    ------
+    DesignError: numbers that leave a document without a scored position.
     """
 
     window: int = 256
     max_tokens: int = 1024
     min_tokens: int = 32
     skip: int = 1
+
+    def __post_init__(self) -> None:
+        fewest = self.skip + LEAST_SCORED + 1
+        if self.skip < 0 or self.window < fewest or not fewest <= self.min_tokens <= self.max_tokens:
+            raise DesignError(
+                f"window {self.window}, max_tokens {self.max_tokens}, min_tokens {self.min_tokens}, skip {self.skip}: "
+                f"windows and documents need at least skip + {LEAST_SCORED + 1} tokens to score any, and "
+                "min_tokens cannot exceed max_tokens"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +125,25 @@ def _resolve(source: str) -> tuple[str, dict[str, Any]]:
 
 
 def model_fingerprint(source: str) -> str:
-    """sha256 over the files that define the model; for a hub id the id itself (hub revisions may move)."""
+    """sha256 over the files that define the model; for a hub id the id itself (hub revisions may move).
+
+    Raises
+    ------
+    SubjectError: neither a model here nor something that can be a hub id.
+    """
+    _resolve(source)
     path = embedded.model_path() if source == "embedded" else Path(source)
     if not path.exists():
         return hashlib.sha256(source.encode()).hexdigest()
-    kinds = (".safetensors", ".gguf", "config.json", "tokenizer.json", "tokenizer.model")
+    kinds = (
+        ".safetensors",
+        ".gguf",
+        "config.json",
+        "tokenizer.json",
+        "tokenizer.model",
+        "vocab.json",
+        "merges.txt",
+    )
     files = [path] if path.is_file() else sorted(f for f in path.iterdir() if f.name.endswith(kinds))
     digest = hashlib.sha256()
     for file in files:
@@ -144,6 +172,11 @@ class LanguageSubject:
         return self.language_model.layers
 
     @property
+    def unit(self) -> str:
+        """Losses are means over scored tokens."""
+        return "nats/token"
+
+    @property
     def head(self) -> Head:
         """Verified decoder of the model."""
         return self.language_model.anatomy.head
@@ -161,19 +194,19 @@ class LanguageSubject:
     def windows(self, index: int, max_rows: int | None = None) -> list[list[int]]:
         """Token windows of one document, each starting with BOS where the tokenizer has one."""
         tokenizer, encoding = self.language_model.tokenizer, self.encoding
-        limit = encoding.max_tokens if max_rows is None else min(encoding.max_tokens, max_rows + encoding.skip + 1)
         encoded = tokenizer(self.documents.texts[index], add_special_tokens=False, verbose=False)
-        tokens = encoded["input_ids"][:limit]
+        tokens = encoded["input_ids"][: encoding.max_tokens]
         if len(tokens) < encoding.min_tokens:
             raise DataError(
                 f"document {self.units[index]!r} of {self.documents.name!r} has {len(tokens)} tokens, fewer than "
                 f"{encoding.min_tokens}: remove it, or lower min_tokens"
             )
         first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        if max_rows is not None:
+            tokens = tokens[: max(max_rows, LEAST_SCORED) + encoding.skip + 1 - len(first)]
         step = self._window_length() - len(first)
-        # A tail shorter than two scored positions adds noise in the state statistics and almost no loss.
         pieces = [first + tokens[start : start + step] for start in range(0, len(tokens), step)]
-        return [piece for piece in pieces if len(piece) > encoding.skip + 2]
+        return [piece for piece in pieces if len(piece) > encoding.skip + LEAST_SCORED]
 
     def _window_length(self) -> int:
         limit = getattr(self.language_model.model.config.get_text_config(), "max_position_embeddings", None)

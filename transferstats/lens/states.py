@@ -59,6 +59,10 @@ class Subject(Protocol):
         """Names of the L layers in order of depth."""
 
     @property
+    def unit(self) -> str:
+        """Unit of its losses, such as nats/token."""
+
+    @property
     def head(self) -> Head:
         """Decoder from final state to logits."""
 

@@ -1,7 +1,8 @@
 """Lens studies as cells: what the cells of a study are, and what running one does.
 
-One cell is one (subject, dataset, seed): capture states, fit own lenses on the seed's fold, score every lens
-on every layer of the evaluation units that all seeds share.
+One cell is one (subject, dataset, seed, world): capture states, fit lenses on the seed's fold, score every lens
+on every layer of the evaluation units that all seeds share. In the world "observed" lenses are fitted to the
+network's own final distributions; in the world "null" to targets for which one shared lens is exactly right.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from transferstats.engine import Cell, CellOutput, Report
 from transferstats.errors import DesignError
 from transferstats.lens.documents import Documents, read_documents
-from transferstats.lens.fit import Certificate, FitPlan, Sample, fit_lenses
+from transferstats.lens.fit import Certificate, FitPlan, Progress, Sample
 from transferstats.lens.head import final_targets
 from transferstats.lens.language import (
     Encoding,
@@ -28,6 +29,9 @@ from transferstats.lens.language import (
     load_language_model,
     model_fingerprint,
 )
+from transferstats.lens.null import match_scatter, null_sample
+from transferstats.lens.pipeline import Lenses, fit_pipeline, fit_shared
+from transferstats.lens.similarity import layer_similarities
 from transferstats.lens.splits import Split, split_units
 from transferstats.lens.states import States, Subject
 from transferstats.lens.transfer import UnitLosses, baseline_losses, layer_losses, transfer_losses
@@ -48,16 +52,28 @@ class EvaluationPlan:
     held_out: float = 0.2
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where cells are computed; not part of their identity.
+
+    device: torch device. threads: CPU threads a cell; with 1 the numbers do not depend on the number of cores,
+    and cells run side by side.
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+
+
 def cells(
     subject: str,
     datasets: Sequence[str | Path],
     *,
     seeds: int = 5,
+    null_replicates: int = 5,
     fit: FitPlan | None = None,
     encoding: Encoding | None = None,
     evaluation: EvaluationPlan | None = None,
-    device: str = "cpu",
-    threads: int = 1,
+    machine: Machine | None = None,
 ) -> list[Cell]:
     """Plan the cells of a study on a causal language model.
 
@@ -66,13 +82,13 @@ def cells(
     subject: "embedded", a Hugging Face directory, a ``.gguf`` file or a hub id.
     datasets: shipped domains, ``.jsonl(.gz)`` files or folders of ``.txt`` files.
     seeds: K independent replicates, each trained on its own disjoint fold of documents.
-    fit, encoding, evaluation: plans; their defaults suit small models on a CPU.
-    device: torch device that computes the cells. threads: CPU threads a cell; with 1 the numbers do not
-        depend on the number of cores, and cells run side by side. Neither is part of a cell's identity.
+    null_replicates: R runs of the whole pipeline in the world where one shared lens is exactly right; they use
+        the folds of the seeds. 0 leaves claims about the null untested.
+    fit, encoding, evaluation, machine: plans; their defaults suit small models on a CPU.
 
     Returns
     -------
-    K cells a dataset, ready for ``sweep``.
+    K + R cells a dataset, ready for ``sweep``.
 
     Raises
     ------
@@ -81,6 +97,8 @@ def cells(
     """
     if seeds < 2:
         raise DesignError(f"{seeds} seed(s): inference over lens training needs at least 2 seeds, better 5")
+    if null_replicates < 0 or null_replicates == 1:
+        raise DesignError(f"{null_replicates} null replicates: use 0 for none, or at least 2, better 5")
     documents = [read_documents(dataset) for dataset in datasets]
     names = [item.name for item in documents]
     if not names or len(set(names)) != len(names):
@@ -91,16 +109,23 @@ def cells(
         "fit": _plain(fit or FitPlan()),
         "encoding": _plain(encoding or Encoding()),
         "evaluation": _plain(evaluation or EvaluationPlan()),
-        "folds": seeds,
+        "folds": max(seeds, null_replicates),
     }
+    machine = machine or Machine()
+    worlds = [("observed", seed) for seed in range(seeds)] + [("null", seed) for seed in range(null_replicates)]
     planned = []
     for item in documents:
-        config = {**shared, "dataset": {"name": item.name, "fingerprint": item.fingerprint}, "world": "observed"}
+        config = {**shared, "dataset": {"name": item.name, "fingerprint": item.fingerprint}}
         split_of(config, item.clusters)  # a design that cannot be split is refused before anything is computed
-        location = {"subject": subject, "dataset": _place(item), "device": device, "threads": str(threads)}
-        for seed in range(seeds):
-            label = f"{item.name} seed {seed}"
-            planned.append(Cell({**config, "seed": seed}, RUNNER, location, label))
+        location = {
+            "subject": subject,
+            "dataset": _place(item),
+            "device": machine.device,
+            "threads": str(machine.threads),
+        }
+        for world, seed in worlds:
+            label = f"{item.name} {'seed' if world == 'observed' else 'null'} {seed}"
+            planned.append(Cell({**config, "world": world, "seed": seed}, RUNNER, location, label))
     return planned
 
 
@@ -152,20 +177,66 @@ def _compute(cell: Cell, report: Report) -> CellOutput:
     documents = read_documents(cell.location["dataset"])
     _check_fingerprints(config, cell, documents)
     subject = LanguageSubject(model, documents, _plan(Encoding, config["encoding"]))
-    split = split_of(config, documents.clusters)
-    rng = torch.Generator().manual_seed(int(cell.rng().integers(2**62)))
-    lenses, certificate, rows = _fit_own(subject, split, config, rng, report)
-    evaluation = config["evaluation"]
-    states = subject.capture(split.evaluation.tolist(), max_rows=evaluation["tokens"])
-    table = _score(subject, lenses, states, split, report)
-    record = {
-        "layers": list(subject.layers),
-        "unit": "nats/token",
-        "certificates": certificate_rows(certificate, "own", subject.layers),
-        "rows": rows,
-        "units": {"train": len(split.folds[config["seed"]].train), "evaluation": len(split.evaluation)},
-    }
-    return CellOutput(table, record)
+    return compute_world(subject, split_of(config, documents.clusters), config, cell.rng(), report)
+
+
+def compute_world(
+    subject: Subject, split: Split, config: dict[str, Any], rng: np.random.Generator, report: Report
+) -> CellOutput:
+    """The cell of any kind of subject, once its units are split; random numbers come from ``rng`` alone."""
+    draw = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    plan: FitPlan = _plan(FitPlan, config["fit"])
+    fold = split.folds[config["seed"]]
+    report("states", 0, 0)
+    states = [subject.capture(indices.tolist()) for indices in (fold.train, fold.held_out)]
+    states.append(subject.capture(split.evaluation.tolist(), max_rows=config["evaluation"]["tokens"]))
+    samples = [sample_of(subject, one) for one in states]
+    total = plan.max_steps * plan.batch * len(subject.layers)
+    world = World(subject, plan, draw, lambda stage, done: report(stage, done, total))
+    record: dict[str, Any] = {"layers": list(subject.layers), "unit": subject.unit}
+    record["rows"] = {"train": states[0].n_rows, "held_out": states[1].n_rows, "evaluation": states[2].n_rows}
+    if config["world"] == "null":
+        samples, record["scatter"] = world.replace_targets(samples)
+    else:
+        record["similarities"] = {name: m.tolist() for name, m in layer_similarities(states[0].hidden).items()}
+    lenses = fit_pipeline(
+        subject.head, samples[0], samples[1], plan, shared=True, rng=draw, progress=world.progress
+    )
+    record["certificates"] = _certificates(lenses, subject.layers)
+    table = _score(subject, lenses, states[2], samples[2], report)
+    clusters = [subject.clusters[index] for index in split.evaluation]
+    if config["world"] == "observed":
+        table += _baselines(subject, states[2], samples[2], split)
+    counts = states[2].counts().cpu().numpy()
+    return CellOutput(
+        pd.concat([long_table(name, part, states[2].units, clusters, counts) for name, part in table]), record
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What fitting in one cell shares: subject, plan, random stream and progress."""
+
+    subject: Subject
+    plan: FitPlan
+    draw: torch.Generator
+    progress: Progress
+
+    def replace_targets(self, samples: Sequence[Sample]) -> tuple[list[Sample], dict[str, Any]]:
+        """Train, held-out and evaluation samples of the shared-lens null, and how well the scatter matched."""
+        head = self.subject.head
+        shared, certificate = fit_shared(
+            head, samples[0], samples[1], self.plan, rng=self.draw, progress=self.progress
+        )
+        scatter = match_scatter(head, shared, samples[1], self.draw)
+        replaced = [null_sample(head, shared, one.hidden, one.final[0], scatter, self.draw) for one in samples]
+        record = {
+            "draws": scatter.draws.tolist(),
+            "observed": scatter.observed.tolist(),
+            "matched": scatter.matched.tolist(),
+            "certificate": certificate_rows(certificate, "generator", ["all"]),
+        }
+        return replaced, record
 
 
 def _check_fingerprints(config: dict[str, Any], cell: Cell, documents: Documents) -> None:
@@ -181,55 +252,47 @@ def _check_fingerprints(config: dict[str, Any], cell: Cell, documents: Documents
         )
 
 
-def _fit_own(
-    subject: Subject, split: Split, config: dict[str, Any], rng: torch.Generator, report: Report
-) -> tuple[Translators, Certificate, dict[str, int]]:
-    """Own lenses of every layer on the fold of this seed."""
-    fold = split.folds[config["seed"]]
-    report("states", 0, 0)
-    train = sample_of(subject, subject.capture(fold.train.tolist()))
-    held_out = sample_of(subject, subject.capture(fold.held_out.tolist()))
-    plan: FitPlan = _plan(FitPlan, config["fit"])
-    n_layers, _, width = train.hidden.shape
-    prior = Translators.identity(n_layers, width, train.hidden.device)
-    total = plan.max_steps * plan.batch * n_layers
-    lenses, certificate = fit_lenses(
-        subject.head,
-        train,
-        held_out,
-        prior,
-        plan,
-        rng=rng,
-        progress=lambda stage, done: report(stage, done, total),
-    )
-    rows = {"train": train.hidden.shape[1], "held_out": held_out.hidden.shape[1]}
-    return lenses, certificate, rows
-
-
 def sample_of(subject: Subject, states: States) -> Sample:
     """States with the targets of their own final states."""
-    return Sample(states.hidden, states.final, final_targets(subject.head, states.final, states.labels))
+    targets = final_targets(subject.head, states.final, states.labels)
+    return Sample(states.hidden, states.final[None], (targets,))
 
 
-def _score(subject: Subject, lenses: Translators, states: States, split: Split, report: Report) -> pd.DataFrame:
-    head = subject.head
-    targets = final_targets(head, states.final, states.labels)
+def _certificates(lenses: Lenses, layers: tuple[str, ...]) -> list[dict[str, Any]]:
+    rows = certificate_rows(lenses.own_certificate, "own", layers)
+    if lenses.shared_certificate is not None:
+        rows += certificate_rows(lenses.shared_certificate, "shared", ["all"])
+    return rows
+
+
+def _score(
+    subject: Subject, lenses: Lenses, states: States, sample: Sample, report: Report
+) -> list[tuple[str, UnitLosses]]:
+    """Losses of own lenses on every layer, and of the shared lens, in the world of ``sample``."""
+    head, targets = subject.head, sample.targets
     total = states.n_rows * states.n_layers**2
-    transfer = transfer_losses(head, lenses, states, targets, advance=lambda done: report("transfer", done, total))
-    logit = layer_losses(head, Translators.identity(len(lenses), states.hidden.shape[2]), states, targets)
-    # The prior is the same for every seed: it is estimated from all documents that no seed is scored on.
+    transfer = transfer_losses(
+        head, lenses.own, states, targets, advance=lambda done: report("transfer", done, total)
+    )
+    scored = [("lens", transfer)]
+    if lenses.shared is not None:
+        scored.append(("shared", layer_losses(head, lenses.shared, states, targets)))
+    return scored
+
+
+def _baselines(subject: Subject, states: States, sample: Sample, split: Split) -> list[tuple[str, UnitLosses]]:
+    """What lenses are compared with: the logit lens, the final model, and the prior without any state."""
+    head, width = subject.head, states.hidden.shape[2]
+    identity = Translators.identity(1, width, states.hidden.device)
+    # The prior is the same for every seed: it is estimated from all units that no seed is scored on.
     others = np.setdiff1d(np.arange(len(subject.units)), split.evaluation)
     base = baseline_losses(head, states, subject.log_prior(others.tolist()))
     zero = np.zeros(len(states.units))
-    clusters = [subject.clusters[index] for index in split.evaluation]
-    parts = [
-        ("lens", transfer),
-        ("logit", logit),
+    return [
+        ("logit", layer_losses(head, identity, states, sample.targets)),
         ("final", UnitLosses(zero, base["final_ce"])),
         ("prior", UnitLosses(base["prior_kl"], base["prior_ce"])),
     ]
-    counts = states.counts().cpu().numpy()
-    return pd.concat([long_table(name, part, states.units, clusters, counts) for name, part in parts])
 
 
 def long_table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,28 +27,41 @@ class UnitLosses:
 
 
 def transfer_losses(
-    head: Head, lenses: Translators, states: States, targets: Targets, *, advance: Advance | None = None
+    head: Head,
+    lenses: Translators,
+    states: States,
+    targets: Sequence[Targets],
+    *,
+    advance: Advance | None = None,
 ) -> UnitLosses:
     """Score L lenses on L layers: kl and ce of shape (n_units, L sources, L targets).
 
-    Only a forward log-sum-exp a (token, source, target) is needed; sums per unit are kept in float64.
+    ``targets``: one for all layers, or one a layer. Only a forward log-sum-exp a (token, source, target) is
+    needed; sums per unit are kept in float64.
     """
     n_layers = states.n_layers
     shape = (len(states.units), n_layers, n_layers)
     kl, ce = np.zeros(shape), np.zeros(shape)
     for target in range(n_layers):
+        goal = targets[target % len(targets)]
         for source in range(n_layers):
-            scored = readout_losses(head, lenses.map(source), states.hidden[target], states, targets)
+            scored = readout_losses(head, lenses.map(source), states.hidden[target], states, goal)
             kl[:, source, target], ce[:, source, target] = scored.kl, scored.ce
             if advance is not None:
                 advance(states.n_rows)
     return UnitLosses(kl, ce)
 
 
-def layer_losses(head: Head, lenses: Translators, states: States, targets: Targets) -> UnitLosses:
-    """Score one lens a layer, each on its own layer: kl and ce of shape (n_units, L)."""
+def layer_losses(head: Head, lenses: Translators, states: States, targets: Sequence[Targets]) -> UnitLosses:
+    """Score one lens a layer (or one for all), each on its own layer: kl and ce of shape (n_units, L)."""
     scored = [
-        readout_losses(head, lenses.map(layer), states.hidden[layer], states, targets)
+        readout_losses(
+            head,
+            lenses.map(layer % len(lenses)),
+            states.hidden[layer],
+            states,
+            targets[layer % len(targets)],
+        )
         for layer in range(states.n_layers)
     ]
     return UnitLosses(np.stack([s.kl for s in scored], axis=1), np.stack([s.ce for s in scored], axis=1))

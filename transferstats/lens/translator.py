@@ -65,15 +65,15 @@ ROWS = 8192  # rows promoted to float64 at a time
 
 
 def moments(hidden: Tensor, final: Tensor, prior: Translators) -> Moments:
-    """Moments of (G, m, d) inputs; row j of ``hidden`` has final state ``final[j % n]``."""
+    """Moments of (G, m, d) inputs; row j of ``hidden`` belongs to row ``j % n`` of ``final`` (1 or G, n, d)."""
     n_maps, n_rows, width = hidden.shape
     h_sum = torch.zeros(n_maps, width, dtype=torch.float64, device=hidden.device)
     hh = torch.zeros(n_maps, width, width, dtype=torch.float64, device=hidden.device)
     r_sum, rh = torch.zeros_like(h_sum), torch.zeros_like(hh)
     for start in range(0, n_rows, ROWS):
         h = hidden[:, start : start + ROWS]
-        index = torch.arange(start, start + h.shape[1], device=hidden.device) % len(final)
-        residual = (final[index][None] - prior.apply(h)).double()
+        index = torch.arange(start, start + h.shape[1], device=hidden.device) % final.shape[1]
+        residual = (final[:, index] - prior.apply(h)).double()
         h = h.double()
         h_sum += h.sum(1)
         r_sum += residual.sum(1)

@@ -1,0 +1,79 @@
+"""One pass of the lens pipeline: shared lens, own lenses, certificates; the same code in every world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from transferstats.errors import DesignError
+from transferstats.lens.fit import Certificate, FitPlan, Progress, Sample, fit_lenses
+from transferstats.lens.head import Head
+from transferstats.lens.translator import Translators
+
+ANCHORS: tuple[str, ...] = ("ridge", "shared")
+
+
+@dataclass(frozen=True, slots=True)
+class Lenses:
+    """Own lenses of L layers, the shared lens (one map, or None), and the certificate of each."""
+
+    own: Translators
+    own_certificate: Certificate
+    shared: Translators | None
+    shared_certificate: Certificate | None
+
+
+def fit_pipeline(
+    head: Head,
+    train: Sample,
+    held_out: Sample,
+    plan: FitPlan,
+    *,
+    shared: bool,
+    rng: torch.Generator,
+    progress: Progress | None = None,
+) -> Lenses:
+    """Fit the shared lens (where asked for, or needed as anchor) and the own lenses of one world.
+
+    Raises
+    ------
+    DesignError: an unknown anchor.
+    """
+    if plan.anchor not in ANCHORS:
+        raise DesignError(f"unknown anchor {plan.anchor!r}: use one of {', '.join(ANCHORS)}")
+    n_layers, _, width = train.hidden.shape
+    everywhere, certificate = None, None
+    if shared or plan.anchor == "shared":
+        everywhere, certificate = fit_shared(head, train, held_out, plan, rng=rng, progress=progress)
+    prior = Translators.identity(n_layers, width, train.hidden.device)
+    if plan.anchor == "shared" and everywhere is not None:
+        prior = everywhere.repeat(n_layers)
+    own, own_certificate = fit_lenses(
+        head, train, held_out, prior, plan, rng=rng, progress=_staged("kl", progress)
+    )
+    return Lenses(own, own_certificate, everywhere, certificate)
+
+
+def fit_shared(
+    head: Head,
+    train: Sample,
+    held_out: Sample,
+    plan: FitPlan,
+    *,
+    rng: torch.Generator,
+    progress: Progress | None = None,
+) -> tuple[Translators, Certificate]:
+    """One lens for all layers: same procedure, and as many rows a step as all own lenses together."""
+    n_layers, _, width = train.hidden.shape
+    prior = Translators.identity(1, width, train.hidden.device)
+    budget = plan.with_batch(plan.batch * n_layers)
+    return fit_lenses(
+        head, train.stacked(), held_out.stacked(), prior, budget, rng=rng, progress=_staged("shared", progress)
+    )
+
+
+def _staged(stage: str, progress: Progress | None) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda _stage, done: progress(stage, done)
