@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -34,17 +35,28 @@ class Documents:
 
     def __post_init__(self) -> None:
         if not self.units:
-            raise DataError(f"dataset {self.name!r} has no documents")
+            raise DataError(
+                f"dataset {self.name!r} has no documents: give .txt files in a folder, or JSON lines with 'unit' "
+                "and 'text'"
+            )
         if len(set(self.units)) != len(self.units):
             twice = Counter(self.units).most_common(1)[0][0]
             raise DataError(f"dataset {self.name!r}: unit {twice!r} appears more than once; units need unique ids")
         for unit, text in zip(self.units, self.texts, strict=True):
-            if not text.strip():
-                raise DataError(f"dataset {self.name!r}: document {unit!r} is empty; remove it")
-            if len(text) > MAX_CHARACTERS:
+            if problem := _problem(text):
+                raise DataError(f"dataset {self.name!r}: document {unit!r} {problem}")
+        self._refuse_copies()
+
+    def _refuse_copies(self) -> None:
+        """The same text in two clusters could be trained on and scored."""
+        seen: dict[str, int] = {}
+        for index, text in enumerate(self.texts):
+            first = seen.setdefault(text, index)
+            if self.clusters[first] != self.clusters[index]:
                 raise DataError(
-                    f"dataset {self.name!r}: document {unit!r} has {len(text):,} characters; split it into "
-                    f"documents of at most {MAX_CHARACTERS:,} and give them a common cluster"
+                    f"dataset {self.name!r}: documents {self.units[first]!r} and {self.units[index]!r} have the "
+                    "same text, so one could be trained on and the other scored; remove one, or give both the "
+                    "same cluster"
                 )
 
     @property
@@ -54,6 +66,24 @@ class Documents:
         for row in zip(self.units, self.clusters, self.texts, strict=True):
             digest.update(json.dumps(row, ensure_ascii=True).encode())
         return digest.hexdigest()
+
+
+def _problem(text: str) -> str:
+    """What makes a text unusable and what to do about it, or nothing."""
+    if not text.strip():
+        return "is empty; remove it"
+    if len(text) > MAX_CHARACTERS:
+        return (
+            f"has {len(text):,} characters; split it into documents of at most {MAX_CHARACTERS:,} and give them a "
+            "common cluster"
+        )
+    if "\0" in text:
+        return "holds NUL characters: it is binary data, not text; remove it"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "holds half of a surrogate pair, which no tokenizer reads; repair its encoding or remove it"
+    return ""
 
 
 def read_documents(source: str | Path) -> Documents:
@@ -87,22 +117,26 @@ def _from_json_lines(path: Path, name: str, *, origin: str) -> Documents:
     try:
         with opener(path, "rt", encoding="utf-8") as lines:
             rows = [_parse_line(line, number, path) for number, line in enumerate(lines, 1) if line.strip()]
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise DataError(f"{path.name} is not readable as UTF-8 JSON lines: {error}") from error
+    except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{path.name} is not readable as UTF-8 JSON lines: {error}; save it again as UTF-8, one JSON object a "
+            "line"
+        ) from error
     return _assemble(name, rows, origin)
 
 
 def _parse_line(line: str, number: int, path: Path) -> tuple[str, str, str]:
     try:
         row = json.loads(line)
-        unit, text = str(row["unit"]), row["text"]
+        unit, text = row["unit"], row["text"]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path.name}, line {number}: need a JSON object with 'unit' and 'text' ({error!r})"
         ) from error
-    if not isinstance(text, str):
-        raise DataError(f"{path.name}, line {number}: 'text' must be a string")
-    return unit, str(row.get("cluster", unit)), text
+    if not isinstance(text, str) or unit is None or unit == "":
+        raise DataError(f"{path.name}, line {number}: 'text' must be a string and 'unit' a name")
+    cluster = row.get("cluster")
+    return str(unit), str(unit if cluster is None else cluster), text
 
 
 def _from_folder(path: Path) -> Documents:
@@ -113,7 +147,7 @@ def _from_folder(path: Path) -> Documents:
         try:
             rows.append((relative.as_posix(), cluster, file.read_text(encoding="utf-8")))
         except UnicodeDecodeError as error:
-            raise DataError(f"{relative} is not UTF-8 text: {error}") from error
+            raise DataError(f"{relative} is not UTF-8 text: {error}; save it again as UTF-8") from error
     return _assemble(path.name, rows, str(path))
 
 

@@ -19,6 +19,15 @@ from transferstats.lens.documents import Documents
 from transferstats.lens.head import Head
 from transferstats.lens.states import States, check_states
 
+MODEL_FILES = (
+    ".safetensors",
+    ".gguf",
+    "config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+)  # endings of the files that decide what a model computes
 LEAST_SCORED = 2  # scored positions of the shortest window: one adds noise to the moments and almost no loss
 BATCH_TOKENS = 4096  # tokens a forward pass; larger batches gain nothing on CPUs and little on accelerators
 
@@ -48,9 +57,9 @@ class Encoding:
         fewest = self.skip + LEAST_SCORED + 1
         if self.skip < 0 or self.window < fewest or not fewest <= self.min_tokens <= self.max_tokens:
             raise DesignError(
-                f"window {self.window}, max_tokens {self.max_tokens}, min_tokens {self.min_tokens}, skip {self.skip}: "
-                f"windows and documents need at least skip + {LEAST_SCORED + 1} tokens to score any, and "
-                "min_tokens cannot exceed max_tokens"
+                f"this encoding scores nothing: window ({self.window}) and min_tokens ({self.min_tokens}) must be at "
+                f"least skip ({self.skip}) + {LEAST_SCORED + 1}, and min_tokens at most max_tokens "
+                f"({self.max_tokens})"
             )
 
 
@@ -135,16 +144,7 @@ def model_fingerprint(source: str) -> str:
     path = embedded.model_path() if source == "embedded" else Path(source)
     if not path.exists():
         return hashlib.sha256(source.encode()).hexdigest()
-    kinds = (
-        ".safetensors",
-        ".gguf",
-        "config.json",
-        "tokenizer.json",
-        "tokenizer.model",
-        "vocab.json",
-        "merges.txt",
-    )
-    files = [path] if path.is_file() else sorted(f for f in path.iterdir() if f.name.endswith(kinds))
+    files = [path] if path.is_file() else sorted(f for f in path.iterdir() if f.name.endswith(MODEL_FILES))
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode())

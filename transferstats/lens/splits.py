@@ -57,8 +57,13 @@ def split_units(
     """
     labels = np.asarray(clusters)
     n_units = len(labels)
+    if n_folds < 1 or n_evaluation < 2 or not 0 < held_out < 1:
+        raise DesignError(
+            f"{n_folds} folds, {n_evaluation} evaluation units, held-out share {held_out:g}: need at least 1 fold, "
+            "2 evaluation units and a share between 0 and 1"
+        )
     per_fold = (n_units - n_evaluation) / n_folds
-    if n_folds < 1 or per_fold < 2:
+    if per_fold < 2:
         raise DesignError(
             f"{n_units} units cannot give {n_evaluation} evaluation units and {n_folds} folds of at least 2; "
             "bring more documents, fewer seeds or fewer evaluation units"
@@ -86,9 +91,17 @@ def _fold(
         )
     train, held = _assign(labels, members, [len(members) * (1 - held_out), len(members) * held_out], rng)
     if not len(held):
-        smallest = min(np.unique(labels[train]), key=lambda label: int((labels[train] == label).sum()))
-        train, held = train[labels[train] != smallest], train[labels[train] == smallest]
+        held, train = _smallest_cluster(labels, train)
+    elif not len(train):
+        train, held = _smallest_cluster(labels, held)
     return Fold(train, held)
+
+
+def _smallest_cluster(labels: npt.NDArray[np.str_], members: Indices) -> tuple[Indices, Indices]:
+    """(members of the smallest cluster, all others)."""
+    names, counts = np.unique(labels[members], return_counts=True)
+    chosen = labels[members] == names[np.argmin(counts)]
+    return members[chosen], members[~chosen]
 
 
 def _assign(
