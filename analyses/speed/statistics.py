@@ -10,11 +10,13 @@ rows are left out. The peers' own bootstraps resample one factor (units), which 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import importlib.util
 import os
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +39,8 @@ OUT = Path(__file__).parents[2] / "reports" / "speed"
 SEEDS, UNITS, LAYERS, REPLICATES = 5, 500, 12, 10_000
 LOOP = 200
 """Replicates of the slow loops; times are compared per replicate."""
+OURS, CROSSED = "transferstats, two-term bootstrap", "transferstats, crossed interval"
+EVERYTHING = "means by distance + slope + saturating"
 SATURATING = DecayStatistic("saturating").only("a", "tau", log=True)
 DISTANCE = np.abs(np.subtract.outer(np.arange(LAYERS), np.arange(LAYERS)))
 OFF = ~np.eye(LAYERS, dtype=bool)
@@ -64,93 +68,112 @@ def fit_loop(matrices: list[np.ndarray]) -> int:
     return failed
 
 
-def contenders(losses: np.ndarray, replicates: int) -> dict[str, tuple[str, int, Callable[[], object]]]:
-    """Name -> (task, replicates, what to run)."""
+def pigeonhole(penalty: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(L, L) mean of one replicate of seeds and units."""
+    seeds, units = rng.integers(SEEDS, size=SEEDS), rng.integers(UNITS, size=UNITS)
+    return np.asarray(penalty[seeds][:, units].mean(axis=(0, 1)))
+
+
+def fit_seeds_and_units(penalty: np.ndarray) -> int:
+    """Resample seeds and units, curve_fit each replicate."""
+    rng = np.random.default_rng(1)
+    return fit_loop([pigeonhole(penalty, rng) for _ in range(LOOP)])
+
+
+def fit_units(per_unit: np.ndarray) -> int:
+    """Resample units, curve_fit each replicate."""
+    rng = np.random.default_rng(1)
+    return fit_loop([per_unit[rng.integers(UNITS, size=UNITS)].mean(axis=0) for _ in range(LOOP)])
+
+
+def everything(penalty: np.ndarray) -> np.ndarray:
+    """Resample seeds and units; means by distance, slope and fit, as a user of scipy would write them."""
+    rng = np.random.default_rng(1)
+    rows = []
+    for _ in range(LOOP):
+        matrix = pigeonhole(penalty, rng)
+        means = [matrix[d == DISTANCE].mean() for d in range(1, LAYERS)]
+        line = stats.linregress(DISTANCE[OFF], matrix[OFF])
+        start = (matrix[OFF].max(), LAYERS / 4)
+        fitted, _ = curve_fit(saturating, DISTANCE[OFF], matrix[OFF], p0=start)
+        rows.append([*means, line.slope, *fitted])
+    return np.std(rows, axis=0)
+
+
+def scipy_slope(slopes: np.ndarray, replicates: int, method: str) -> object:
+    """Bootstrap the mean of one slope a unit, vectorised."""
+    generator = np.random.default_rng(1)
+    return stats.bootstrap((slopes,), np.mean, n_resamples=replicates, method=method, rng=generator)
+
+
+def arch_slope(slopes: np.ndarray, replicates: int) -> object:
+    """The same in arch."""
+    from arch.bootstrap import IIDBootstrap
+
+    resampling = IIDBootstrap(slopes, seed=np.random.default_rng(1))
+    return resampling.conf_int(np.mean, reps=replicates, method="percentile")
+
+
+def arch_fit(per_unit: np.ndarray) -> object:
+    """curve_fit of each of arch's replicates."""
+    from arch.bootstrap import IIDBootstrap
+
+    def fitted(sample: np.ndarray) -> np.ndarray:
+        matrix = sample.mean(axis=0)
+        start = (matrix[OFF].max(), LAYERS / 4)
+        return np.asarray(curve_fit(saturating, DISTANCE[OFF], matrix[OFF], p0=start)[0])
+
+    resampling = IIDBootstrap(per_unit, seed=np.random.default_rng(1))
+    return resampling.conf_int(fitted, reps=LOOP, method="percentile")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Who runs what, on how many replicates (0: an interval without replicates)."""
+
+    task: str
+    name: str
+    replicates: int
+    run: Callable[[], object]
+
+
+def contenders(losses: np.ndarray, replicates: int) -> list[Contender]:
+    """Everybody, ours first."""
     penalty = penalties(losses)
-    slope = named_statistic("slope").gradient(penalty[0, 0])[0]
     per_unit = penalty.mean(axis=0)
-    slopes = np.einsum("st,nst->n", slope, per_unit)
+    slopes = np.einsum("st,nst->n", named_statistic("slope").gradient(penalty[0, 0])[0], per_unit)
     plan = Bootstrap(replicates=replicates, rng=1)
 
     def ours(*names: object) -> Callable[[], object]:
         return lambda: [bootstrap_estimate(losses, name, plan) for name in names]
 
-    def pigeonhole_loop() -> object:
-        rng = np.random.default_rng(1)
-        draws = [
-            penalty[rng.integers(SEEDS, size=SEEDS)][:, rng.integers(UNITS, size=UNITS)].mean(axis=(0, 1))
-            for _ in range(LOOP)
-        ]
-        return fit_loop(draws)
-
-    def everything_loop() -> object:
-        """Means by distance, slope and fit, as a user of scipy would write them."""
-        rng = np.random.default_rng(1)
-        rows = []
-        for _ in range(LOOP):
-            seeds, units = rng.integers(SEEDS, size=SEEDS), rng.integers(UNITS, size=UNITS)
-            matrix = penalty[seeds][:, units].mean(axis=(0, 1))
-            means = [matrix[d == DISTANCE].mean() for d in range(1, LAYERS)]
-            line = stats.linregress(DISTANCE[OFF], matrix[OFF])
-            start = (matrix[OFF].max(), LAYERS / 4)
-            fitted, _ = curve_fit(saturating, DISTANCE[OFF], matrix[OFF], p0=start)
-            rows.append([*means, line.slope, *fitted])
-        return np.std(rows, axis=0)
-
-    def units_loop() -> object:
-        rng = np.random.default_rng(1)
-        return fit_loop([per_unit[rng.integers(UNITS, size=UNITS)].mean(axis=0) for _ in range(LOOP)])
-
-    runs: dict[str, tuple[str, int, Callable[[], object]]] = {
-        "transferstats, crossed interval": ("slope", 0, lambda: crossed_estimate(losses, "slope")),
-        "transferstats, two-term bootstrap": ("slope", replicates, ours("slope")),
-        "scipy.stats.bootstrap, units, vectorised": (
+    runs = [
+        Contender("slope", OURS, replicates, ours("slope")),
+        Contender("saturating", OURS, replicates, ours(SATURATING)),
+        Contender(EVERYTHING, OURS, replicates, ours("distance", "slope", SATURATING)),
+        Contender("slope", CROSSED, 0, partial(crossed_estimate, losses, "slope")),
+        Contender("saturating", CROSSED, 0, partial(crossed_estimate, losses, SATURATING)),
+        Contender(
             "slope",
+            "scipy.stats.bootstrap, units",
             replicates,
-            lambda: stats.bootstrap(
-                (slopes,), np.mean, n_resamples=replicates, method="percentile", rng=np.random.default_rng(1)
-            ),
+            partial(scipy_slope, slopes, replicates, "percentile"),
         ),
-        "scipy.stats.bootstrap, units, BCa": (
+        Contender(
             "slope",
+            "scipy.stats.bootstrap, units, BCa",
             replicates,
-            lambda: stats.bootstrap((slopes,), np.mean, n_resamples=replicates, rng=np.random.default_rng(1)),
+            partial(scipy_slope, slopes, replicates, "BCa"),
         ),
-        "transferstats, crossed interval ": ("saturating", 0, lambda: crossed_estimate(losses, SATURATING)),
-        "transferstats, two-term bootstrap ": ("saturating", replicates, ours(SATURATING)),
-        "loop: resample seeds x units, curve_fit": ("saturating", LOOP, pigeonhole_loop),
-        "loop: resample units, curve_fit": ("saturating", LOOP, units_loop),
-        "loop: resample seeds x units; means, linregress, curve_fit": (
-            "means by distance + slope + saturating",
-            LOOP,
-            everything_loop,
-        ),
-        "transferstats, two-term bootstrap  ": (
-            "means by distance + slope + saturating",
-            replicates,
-            ours("distance", "slope", SATURATING),
-        ),
-    }
+        Contender("saturating", "loop: units, curve_fit", LOOP, partial(fit_units, per_unit)),
+        Contender("saturating", "loop: seeds x units, curve_fit", LOOP, partial(fit_seeds_and_units, penalty)),
+        Contender(EVERYTHING, "loop: seeds x units, linregress, curve_fit", LOOP, partial(everything, penalty)),
+    ]
     if importlib.util.find_spec("arch"):
-        from arch.bootstrap import IIDBootstrap
-
-        def arch_slope() -> object:
-            return IIDBootstrap(slopes, seed=np.random.default_rng(1)).conf_int(
-                np.mean, reps=replicates, method="percentile"
-            )
-
-        def arch_fit() -> object:
-            def fitted(sample: np.ndarray) -> np.ndarray:
-                matrix = sample.mean(axis=0)
-                start = (matrix[OFF].max(), LAYERS / 4)
-                return curve_fit(saturating, DISTANCE[OFF], matrix[OFF], p0=start)[0]
-
-            return IIDBootstrap(per_unit, seed=np.random.default_rng(1)).conf_int(
-                fitted, reps=LOOP, method="percentile"
-            )
-
-        runs["arch IIDBootstrap, units"] = ("slope", replicates, arch_slope)
-        runs["arch IIDBootstrap, units, curve_fit"] = ("saturating", LOOP, arch_fit)
+        runs += [
+            Contender("slope", "arch IIDBootstrap, units", replicates, partial(arch_slope, slopes, replicates)),
+            Contender("saturating", "arch IIDBootstrap, units, curve_fit", LOOP, partial(arch_fit, per_unit)),
+        ]
     return runs
 
 
@@ -164,26 +187,19 @@ def clock(run: Callable[[], object]) -> float:
 def side_by_side(rounds: int, replicates: int) -> pd.DataFrame:
     """Median seconds of every contender, in turns."""
     runs = contenders(losses_of(SEEDS, UNITS, LAYERS), replicates)
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, (_, _, run) in runs.items():
-            times[name].append(clock(run))
-    rows = []
-    for name, (task, count, _) in runs.items():
-        median = np.median(times[name])
-        rows.append(
-            {
-                "task": task,
-                "contender": name.strip(),
-                "replicates": count,
-                "seconds": median,
-                "fastest": min(times[name]),
-                "slowest": max(times[name]),
-                "us_per_replicate": 1e6 * median / count if count else float("nan"),
-            }
-        )
-    frame = pd.DataFrame(rows)
-    ours = frame[frame["contender"] == "transferstats, two-term bootstrap"].set_index("task")["us_per_replicate"]
+    times = np.array([[clock(one.run) for one in runs] for _ in range(rounds)])
+    frame = pd.DataFrame(
+        {
+            "task": [one.task for one in runs],
+            "contender": [one.name for one in runs],
+            "replicates": [one.replicates for one in runs],
+            "seconds": np.median(times, axis=0),
+            "fastest": times.min(axis=0),
+            "slowest": times.max(axis=0),
+        }
+    )
+    frame["us_per_replicate"] = 1e6 * frame["seconds"] / frame["replicates"].where(frame["replicates"] > 0)
+    ours = frame[frame["contender"] == OURS].set_index("task")["us_per_replicate"]
     frame["ratio_to_ours"] = frame["us_per_replicate"] / frame["task"].map(ours)
     return frame.sort_values(["task", "seconds"], kind="stable").reset_index(drop=True)
 
@@ -240,24 +256,27 @@ def table(frame: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def versions() -> str:
+    """Versions of the peers."""
+    text = f"numpy {np.__version__}, scipy {scipy.__version__}, pandas {pd.__version__}"
+    if importlib.util.find_spec("arch"):
+        text += f", arch {importlib.metadata.version('arch')}"
+    return text
+
+
 def write(compared: pd.DataFrame, grown: pd.DataFrame, rounds: int, quick: bool) -> None:
     """The report and its numbers."""
     OUT.mkdir(parents=True, exist_ok=True)
     pd.concat([compared.assign(part="side by side"), grown.assign(part="growth")]).to_csv(
         OUT / "statistics.csv", index=False
     )
-    whole = compared[compared["task"].str.startswith("means")].set_index("contender")
-    target = whole.loc["transferstats, two-term bootstrap", "seconds"]
+    whole = compared[compared["task"] == EVERYTHING].set_index("contender")
+    target = whole.loc[OURS, "seconds"]
     loop = whole.loc[whole.index.str.startswith("loop"), "ratio_to_ours"].iloc[0]
-    peers = f"numpy {np.__version__}, scipy {scipy.__version__}, pandas {pd.__version__}"
-    if importlib.util.find_spec("arch"):
-        import arch
-
-        peers += f", arch {arch.__version__}"
     text = f"""# Speed of the statistics, side by side
 
 Written by `analyses/speed/statistics.py`{" --quick" if quick else ""}; nothing here is written by hand.
-transferstats {transferstats.__version__}, Python {platform.python_version()}, {peers}.
+transferstats {transferstats.__version__}, Python {platform.python_version()}, {versions()}.
 {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end (other work was running), one thread each,
 median of {rounds} rounds in turns.
 

@@ -252,7 +252,7 @@ def _curves(ask: Question, statistic: DecayStatistic, index: int) -> list[DecayC
     levels_only = family.basis is None and not family.separable
     at = x if levels_only else np.linspace(float(x[0]), float(x[-1]), BAND_POINTS)
     names = tuple(f"distance {value:.12g}" for value in x)
-    averages = linear_statistic(side.spread(np.eye(len(x)), n_layers), name="distance", terms=names)
+    averages = linear_statistic(side.spread(np.eye(len(x))), name="distance", terms=names)
     observed, fitted = ask.answer(averages), ask.answer(CurveStatistic(statistic, index, at))
     return [
         DecayCurve(

@@ -87,19 +87,7 @@ def compare_curves(
     ``replicates``: (B, L, L) bootstrap replicates of the matrix for the selection frequencies, or None. The other
     arguments and errors as in :func:`compare_decay`.
     """
-    matrix = np.asarray(penalty, dtype=np.float64)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise DataError(f"the penalty must be one square matrix, got shape {matrix.shape}")
-    names = tuple(find_family(name).name for name in families)
-    if len(set(names)) != len(names) or not names:
-        raise DesignError(f"families must be named once each, got {list(names)}")
-    resolved = distance if isinstance(distance, str) else resolve_distance(len(matrix), distance)
-    sides = decay_sides(len(matrix), direction, resolved)
-    for name in names:
-        for side in sides:
-            require_distances(find_family(name), side.points.x)
-    if not np.isfinite(matrix[off_diagonal(len(matrix))]).all():
-        raise DataError("the penalty matrix has NaN or infinite cells off the diagonal")
+    matrix, names, sides = _check_input(penalty, families, direction, distance)
     scores = [_score(find_family(name), sides, matrix) for name in names]
     aicc = np.array([score.aicc for score in scores])
     cv_error = np.array([_left_out(find_family(name), sides, matrix) for name in names])
@@ -126,6 +114,27 @@ def compare_curves(
         conclusion=_conclude(names, aicc - best, scores, sides),
         notes=tuple("; ".join(score.flags) for score in scores),
     )
+
+
+def _check_input(
+    penalty: npt.ArrayLike, families: Sequence[str], direction: str, distance: str | npt.ArrayLike
+) -> tuple[FloatArray, tuple[str, ...], tuple[Side, ...]]:
+    """The matrix, the names of the families and the sides of the fit."""
+    matrix = np.asarray(penalty, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise DataError(f"the penalty must be one square matrix, got shape {matrix.shape}")
+    matrix = np.where(off_diagonal(len(matrix)), matrix, 0.0)
+    names = tuple(find_family(name).name for name in families)
+    if len(set(names)) != len(names) or not names:
+        raise DesignError(f"families must be named once each, got {list(names)}")
+    resolved = distance if isinstance(distance, str) else resolve_distance(len(matrix), distance)
+    sides = decay_sides(len(matrix), direction, resolved)
+    for name in names:
+        for side in sides:
+            require_distances(find_family(name), side.points.x)
+    if not np.isfinite(matrix[off_diagonal(len(matrix))]).all():
+        raise DataError("the penalty matrix has NaN or infinite cells off the diagonal")
+    return matrix, names, sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +204,7 @@ def _select(
     matrices = np.asarray(replicates, dtype=np.float64)
     if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2] or not len(matrices):
         raise DataError(f"replicates must be matrices (B, L, L), got shape {matrices.shape}")
+    matrices = np.where(off_diagonal(matrices.shape[-1]), matrices, 0.0)
     criteria = np.stack([_criteria(find_family(name), sides, matrices) for name in names])
     valid = np.isfinite(criteria).any(axis=0)
     winner = np.where(np.isfinite(criteria), criteria, np.inf)[:, valid].argmin(axis=0)

@@ -6,8 +6,10 @@ them. It goes wherever a statistic goes: ``crossed_estimate``, ``bootstrap_estim
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -37,22 +39,22 @@ class Side:
     Attributes
     ----------
     label: "both", "forward" or "backward". cells: (n,) flat indices into an (L, L) matrix.
-    points: their distances folded together.
+    points: their distances folded together. averaging: (m, L * L), matrix -> mean at each distinct distance.
     """
 
     label: str
     cells: npt.NDArray[np.intp]
     points: Reduction
+    averaging: FloatArray
 
     def means(self, penalty: FloatArray) -> FloatArray:
         """(B, L, L) -> (B, m) mean penalty at each distinct distance."""
-        return np.asarray(penalty.reshape(len(penalty), -1)[:, self.cells] @ self.points.averaging.T)
+        return np.asarray(penalty.reshape(len(penalty), -1) @ self.averaging.T)
 
-    def spread(self, gradient: FloatArray, n_layers: int) -> FloatArray:
+    def spread(self, gradient: FloatArray) -> FloatArray:
         """Derivatives in the means (k, m) -> derivatives in the matrix (k, L, L)."""
-        full = np.zeros((len(gradient), n_layers * n_layers))
-        full[:, self.cells] = gradient @ self.points.averaging
-        return full.reshape(-1, n_layers, n_layers)
+        size = math.isqrt(self.averaging.shape[1])
+        return np.asarray(gradient @ self.averaging).reshape(-1, size, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,18 @@ def decay_sides(n_layers: int, direction: str, distance: str | FloatArray) -> tu
     """The sides of a fit: one for ``"both"``, forward and backward for ``"separate"``."""
     if direction not in DIRECTIONS:
         raise DesignError(f"unknown direction {direction!r}: use 'both' or 'separate'")
-    matrix = resolve_distance(n_layers, distance)
+    if isinstance(distance, str):
+        return _named_sides(n_layers, direction, distance)
+    return _sides(n_layers, direction, resolve_distance(n_layers, distance))
+
+
+@lru_cache(maxsize=64)
+def _named_sides(n_layers: int, direction: str, distance: str) -> tuple[Side, ...]:
+    """Kept, because a bootstrap asks for the same sides hundreds of times."""
+    return _sides(n_layers, direction, layer_distance(n_layers, distance))
+
+
+def _sides(n_layers: int, direction: str, matrix: FloatArray) -> tuple[Side, ...]:
     forward = forward_mask(n_layers)
     masks = (
         {"both": off_diagonal(n_layers)} if direction == "both" else {"forward": forward, "backward": forward.T}
@@ -92,7 +105,13 @@ def decay_sides(n_layers: int, direction: str, distance: str | FloatArray) -> tu
     sides = []
     for label, mask in masks.items():
         cells = np.flatnonzero(mask)
-        sides.append(Side(label, cells, reduce_points(matrix.reshape(-1)[cells], np.ones(len(cells)))))
+        points = reduce_points(matrix.reshape(-1)[cells], np.ones(len(cells)))
+        averaging = np.zeros((len(points.x), n_layers * n_layers))
+        averaging[:, cells] = points.averaging
+        side = Side(label, cells, points, averaging)
+        for array in (cells, averaging, points.x, points.weights, points.index, points.averaging):
+            array.flags.writeable = False
+        sides.append(side)
     return tuple(sides)
 
 
@@ -198,7 +217,7 @@ class DecayStatistic:
         blocks = []
         fits = self.fits(penalty[None])
         for side, fit in zip(self.sides(n_layers), fits, strict=True):
-            blocks.append(side.spread(side_gradient(family, side, fit, penalty), n_layers))
+            blocks.append(side.spread(side_gradient(family, side, fit, penalty)))
         return np.concatenate([fit.parameters[0] for fit in fits]), np.concatenate(blocks)
 
 
@@ -241,7 +260,7 @@ class CurveStatistic:
         gradient = side_gradient(family, side, fit, penalty)
         if family.basis is not None or family.separable:
             gradient = jacobian(family, fit.parameters[0], self.at) @ gradient
-        return side.spread(gradient, n_layers)
+        return side.spread(gradient)
 
     def __call__(self, penalty: FloatArray) -> FloatArray:
         """(L, L) -> (g,)."""

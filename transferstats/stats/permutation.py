@@ -92,17 +92,10 @@ def qap(
     cells, exact enumeration beyond 8 layers, no ``rng`` for random relabellings.
     """
     _check_options(method, alternative)
-    names, matrices = _check_predictors(predictors)
-    outcome = _check_matrix(y, "y", matrices[0].shape)
+    names, outcome, matrices = _check_input(y, predictors, method)
     n_layers = len(outcome)
-    if method.startswith("mantel") and len(names) > 1:
-        raise DesignError(f"method {method!r} takes one predictor, got {len(names)}; use 'dsp' for several")
     mask = off_diagonal(n_layers)
-    if method == "mantel_rank":
-        outcome, matrices = _ranks(outcome, mask), [_ranks(matrix, mask) for matrix in matrices]
     df = int(mask.sum()) - len(names) - 1
-    if df < 1:
-        raise DesignError(f"{int(mask.sum())} cells cannot carry {len(names)} predictors and an intercept")
     designs = [_design(outcome, names, matrices, index, method) for index in range(len(names))]
     observed = np.array([float(_partial(design, mask, np.arange(n_layers)[None])[0]) for design in designs])
     exact = permutations == "exact"
@@ -159,6 +152,24 @@ def _check_options(method: str, alternative: str) -> None:
         raise DesignError(f"unknown method {method!r}: use one of {', '.join(METHODS)}")
     if alternative not in ALTERNATIVES:
         raise DesignError(f"unknown alternative {alternative!r}: use one of {', '.join(ALTERNATIVES)}")
+
+
+def _check_input(
+    y: npt.ArrayLike,
+    predictors: npt.ArrayLike | Sequence[npt.ArrayLike] | Mapping[str, npt.ArrayLike],
+    method: str,
+) -> tuple[tuple[str, ...], FloatArray, list[FloatArray]]:
+    """Names, y and predictors, ranked where the method asks for ranks."""
+    names, matrices = _check_predictors(predictors)
+    outcome = _check_matrix(y, "y", matrices[0].shape)
+    mask = off_diagonal(len(outcome))
+    if method.startswith("mantel") and len(names) > 1:
+        raise DesignError(f"method {method!r} takes one predictor, got {len(names)}; use 'dsp' for several")
+    if int(mask.sum()) - len(names) - 1 < 1:
+        raise DesignError(f"{int(mask.sum())} cells cannot carry {len(names)} predictors and an intercept")
+    if method == "mantel_rank":
+        return names, _ranks(outcome, mask), [_ranks(matrix, mask) for matrix in matrices]
+    return names, outcome, matrices
 
 
 def _check_predictors(

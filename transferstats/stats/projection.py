@@ -21,9 +21,9 @@ from transferstats.stats.families import Family
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-GRID_STEP = 0.04
-"""Largest step of the coordinate grid. Curves change shape over steps of order 1 in log tau, so two minima
-inside one step cannot happen; halving it changed no fit in the tests."""
+GRID_STEP = 0.05
+"""Largest step of the coordinate grid, where curves change shape over steps of order 1 (log tau, log c, or the
+exponent times the log range of distances). Quartering it changed none of 105,000 fits, most of them of noise."""
 NEWTON_TOLERANCE = 4e-15
 """Relative bisection step at which polishing stops: a few units in the last place."""
 NEWTON_DONE = 1e-9
@@ -98,7 +98,8 @@ def _isotonic(y: FloatArray, weights: FloatArray) -> FloatArray:
 def _grid_size(family: Family, x: FloatArray) -> int:
     assert family.bounds is not None
     low, high = family.bounds(x)
-    return max(64, int(np.ceil((high - low) / GRID_STEP)) + 1)
+    natural = 1.0 if family.log_coordinate else 1 / np.log(x[-1] / x[0])
+    return max(64, int(np.ceil((high - low) / (GRID_STEP * natural))) + 1)
 
 
 def _separable(

@@ -83,18 +83,7 @@ def intraclass(cells: npt.ArrayLike) -> list[Coefficient]:
             Coefficient(name, math.nan, method="pingouin ICC over seeds", note=reason)
             for name in ICC_TERMS.values()
         ]
-    size = float(np.abs(table).max())
-    n_seeds, n_cells = table.shape
-    frame = pd.DataFrame(
-        {
-            "cell": np.tile(np.arange(n_cells), n_seeds),
-            "seed": np.repeat(np.arange(n_seeds), n_cells),
-            "penalty": (table / size).ravel(),
-        }
-    )
-    with full_precision() as pingouin:
-        found = pingouin.intraclass_corr(data=frame, targets="cell", raters="seed", ratings="penalty")
-    rows = found.set_index("Type")
+    rows = _by_pingouin(table)
     interval = "CI95" if "CI95" in rows else "CI95%"
     coefficients = []
     for theirs, ours in ICC_TERMS.items():
@@ -114,6 +103,21 @@ def intraclass(cells: npt.ArrayLike) -> list[Coefficient]:
             )
         )
     return coefficients
+
+
+def _by_pingouin(table: FloatArray) -> Any:
+    """pingouin's table of coefficients, one row a type; penalties are scaled to order 1 first."""
+    n_seeds, n_cells = table.shape
+    frame = pd.DataFrame(
+        {
+            "cell": np.tile(np.arange(n_cells), n_seeds),
+            "seed": np.repeat(np.arange(n_seeds), n_cells),
+            "penalty": (table / np.abs(table).max()).ravel(),
+        }
+    )
+    with full_precision() as pingouin:
+        found = pingouin.intraclass_corr(data=frame, targets="cell", raters="seed", ratings="penalty")
+    return found.set_index("Type")
 
 
 def _older_name(name: str, known: pd.Index[Any]) -> str:
