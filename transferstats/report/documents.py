@@ -32,10 +32,11 @@ LONG_TABLES = ("cells", "certificates")
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A picture with its SVG."""
+    """A picture with its SVG and its PDF."""
 
     picture: Picture
     svg: str
+    pdf: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def report_files(x: Evidence) -> dict[str, bytes]:
     from transferstats.report.markdown import document
     from transferstats.report.pdf import try_pdf
 
-    study = Study(x, tuple(Drawn(one, draw_svg(one.draw())) for one in pictures(x)), tuple(study_tables(x)))
+    study = Study(x, tuple(_drawn(one) for one in pictures(x)), tuple(study_tables(x)))
     texts: dict[str, str] = {"index.html": page(study), "report.md": document(study)}
     named = numbers(x)
     texts.update({"numbers.tex": named.tex(), "numbers.json": named.json(), "numbers.typ": named.typ()})
@@ -95,12 +96,20 @@ def report_files(x: Evidence) -> dict[str, bytes]:
         texts.update(_table_files(shown))
     files = {name: text.encode("utf-8", "backslashreplace") for name, text in texts.items()}
     for one in study.drawn:
-        files[f"figures/{one.picture.name}.pdf"] = draw_pdf(one.picture.draw())
-    pdf, remark = try_pdf(study)
+        files[f"figures/{one.picture.name}.pdf"] = one.pdf
+    pdf, remark = try_pdf(study, {one.picture.name: one.pdf for one in study.drawn})
     if pdf is not None:
         files["report.pdf"] = pdf
     files["manifest.json"] = manifest(x, files, remark).encode()
     return files
+
+
+def _drawn(picture: Picture) -> Drawn:
+    drawing = picture.draw()
+    svg = draw_svg(drawing)
+    # The layout stands after the first drawing; doing it again would only cost time.
+    drawing.set_layout_engine("none")
+    return Drawn(picture, svg, draw_pdf(drawing))
 
 
 def _table_files(shown: Table) -> dict[str, str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import singledispatch
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -197,34 +198,64 @@ def _estimate_cell(estimate: Estimate | None, index: int = 0) -> Cell:
     return Cell(f"{shown} {limits}", value, "figure", formats.legible(estimate.unit))
 
 
-NUMERIC = ("estimate", "std_error", "statistic", "df", "p_value")
-
-
 def tidy_table(frame: pd.DataFrame, *, name: str, title: str, extra: Sequence[str] = ()) -> Table:
-    """Tidy rows as a table: term, estimate with interval, standard error, t, df, p, sample."""
+    """Tidy rows as a table: term, estimate with interval, standard error, t, df, p, sample.
+
+    A unit, dataset or sample size that all rows share is said once, in the heading or the note.
+    """
     levels = sorted(set(frame["conf_level"].dropna())) if len(frame) else []
-    confidence = formats.level(levels[0]) if len(levels) == 1 else "Confidence"
-    several = "dataset" in frame and len(set(frame["dataset"])) > 1
-    columns = ["Term", *(["Dataset"] if several else []), f"Estimate [{confidence} interval]", "Unit"]
-    extra = [key for key in extra if key in frame]
-    columns += ["SE", "t", "df", "p", "Seeds", "Units", *(key.replace("_", " ").capitalize() for key in extra)]
-    rows = []
-    for row in frame.to_dict("records"):
-        value, low, high = (float(row[key]) for key in ("estimate", "conf_low", "conf_high"))
-        shown, limits = formats.with_interval(value, low, high)
-        cells = [Cell(wording.term_name(str(row["term"])), str(row["term"]))]
-        cells += [Cell(formats.legible(row["dataset"]), str(row["dataset"]))] if several else []
-        cells += [Cell(f"{shown} {limits}", value), Cell(formats.legible(row["unit"]))]
-        cells += [_number_cell(float(row[key]), key) for key in NUMERIC[1:]]
-        cells += [_count_cell(row["n_seeds"]), _count_cell(row["n_units"])]
-        cells += [_any_cell(row.get(key)) for key in extra]
-        rows.append(tuple(cells))
-    align = "l" + ("l" if several else "") + "ll" + "rrrrrr" + "r" * len(extra)
-    methods = formats.joined([formats.legible(m) for m in dict.fromkeys(frame["method"]) if m])
-    note = (
-        f"Interval: {methods}; each row on its own. Estimates are for new seeds and new units." if methods else ""
+    confidence = formats.level(levels[0]) if len(levels) == 1 else "confidence"
+    units = list(dict.fromkeys(str(unit) for unit in frame["unit"]))
+    sizes = list(dict.fromkeys(zip(frame["n_seeds"], frame["n_units"], strict=True)))
+    varying = [
+        key
+        for key, several in (
+            ("dataset", "dataset" in frame and len(set(frame["dataset"])) > 1),
+            ("unit", len(units) > 1),
+            ("n_seeds", len(sizes) > 1),
+            ("n_units", len(sizes) > 1),
+        )
+        if several
+    ]
+    shown = [*varying, *(key for key in extra if key in frame)]
+    estimate = f"Estimate [{confidence} interval]"
+    if len(units) == 1 and units[0]:
+        estimate += f", {formats.legible(units[0])}"
+    headings = [HEADINGS.get(key, key.replace("_", " ").capitalize()) for key in shown]
+    return Table(
+        name,
+        title,
+        ("Term", estimate, "SE", "t", "df", "p", *headings),
+        "ll" + "rrrr" + "".join("l" if key in ("dataset", "unit", "family", "verdict") else "r" for key in shown),
+        tuple(_tidy_row(row, shown) for row in frame.to_dict("records")),
+        _tidy_note(frame, sizes, units),
+        frame,
     )
-    return Table(name, title, tuple(columns), align, tuple(rows), note, frame)
+
+
+HEADINGS = {"n_seeds": "Seeds", "n_units": "Units"}
+NUMERIC = ("std_error", "statistic", "df", "p_value")
+
+
+def _tidy_row(row: Mapping[Hashable, Any], shown: Sequence[str]) -> tuple[Cell, ...]:
+    value, low, high = (float(row[key]) for key in ("estimate", "conf_low", "conf_high"))
+    text, limits = formats.with_interval(value, low, high)
+    return (
+        Cell(wording.term_name(str(row["term"])), str(row["term"])),
+        Cell(f"{text} {limits}", value),
+        *(_number_cell(float(row[key]), key) for key in NUMERIC),
+        *(_count_cell(row[key]) if key in HEADINGS else _any_cell(row[key]) for key in shown),
+    )
+
+
+def _tidy_note(frame: pd.DataFrame, sizes: list[tuple[float, float]], units: list[str]) -> str:
+    methods = formats.joined([formats.legible(m) for m in dict.fromkeys(frame["method"]) if m])
+    if not methods:
+        return ""
+    known = len(sizes) == 1 and all(math.isfinite(float(size)) for size in sizes[0])
+    sample = wording.sample_size(int(sizes[0][0]), int(sizes[0][1]), units[0]) if known and units else ""
+    text = f"Interval: {methods}; each row on its own."
+    return f"{text} Estimates are for new seeds and new units; {sample}." if sample else text
 
 
 def _number_cell(value: float, key: str) -> Cell:
