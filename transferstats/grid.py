@@ -202,16 +202,16 @@ def losses_from_frame(frame: pd.DataFrame, name: str, *, balanced_subset: bool =
         not finite, sources and targets that are not the same layers 0..L-1.
     """
     _check_columns(frame, name)
+    _refuse_unnamed(frame, name)
     _refuse_duplicates(frame, name)
+    _refuse_changing(frame, name)
     n_layers = _count_layers(frame, name)
     frame = _complete(frame, name, n_layers, balanced_subset)
     seeds, units = _ordered(frame["seed"]), _ordered(frame["unit"])
     order = _row_order(frame, seeds, units, n_layers)
     shape = (len(seeds), len(units), n_layers, n_layers)
     losses = {
-        loss: np.asarray(frame[loss], dtype=np.float64)[order].reshape(shape)
-        for loss in LOSSES
-        if loss in frame
+        loss: np.asarray(frame[loss], dtype=np.float64)[order].reshape(shape) for loss in LOSSES if loss in frame
     }
     per_unit = frame.drop_duplicates("unit").set_index("unit")
     unit_keys = list(units)
@@ -240,6 +240,29 @@ def _check_columns(frame: pd.DataFrame, name: str) -> None:
         raise DataError(f"dataset {name!r}: the table has no rows")
 
 
+def _refuse_unnamed(frame: pd.DataFrame, name: str) -> None:
+    """A missing seed, unit, source or target would vanish in every grouping."""
+    for key in KEYS:
+        unnamed = frame[key].isna() | (frame[key].astype(str) == "")
+        if unnamed.any():
+            raise DataError(
+                f"dataset {name!r}: {int(unnamed.sum())} rows have no {key}, the first is row "
+                f"{int(np.argmax(unnamed.to_numpy()))}. Name them or remove them."
+            )
+
+
+def _refuse_changing(frame: pd.DataFrame, name: str) -> None:
+    """A unit has one size and belongs to one cluster, whatever lens is scored on it."""
+    for column in ("n", "cluster"):
+        if column in frame:
+            values = frame.groupby("unit", observed=True, sort=False)[column].nunique(dropna=False)
+            if (values > 1).any():
+                unit = values.index[values.to_numpy() > 1][0]
+                raise DataError(
+                    f"dataset {name!r}: {column} of unit {unit!r} differs between its rows; it has one"
+                )
+
+
 def _refuse_duplicates(frame: pd.DataFrame, name: str) -> None:
     repeated = frame.duplicated(list(KEYS))
     if repeated.any():
@@ -252,7 +275,7 @@ def _refuse_duplicates(frame: pd.DataFrame, name: str) -> None:
 def _count_layers(frame: pd.DataFrame, name: str) -> int:
     sources, targets = set(frame["source"]), set(frame["target"])
     if sources != targets:
-        odd = sorted(sources.symmetric_difference(targets))[:5]
+        odd = sorted(sources.symmetric_difference(targets), key=str)[:5]
         raise DataError(
             f"dataset {name!r}: the loss matrix is not square; layers {odd} appear only as source or only "
             "as target"
@@ -291,9 +314,7 @@ def _ordered(column: pd.Series[Any]) -> list[Any]:
         return sorted(labels, key=str)
 
 
-def _row_order(
-    frame: pd.DataFrame, seeds: list[Any], units: list[Any], n_layers: int
-) -> npt.NDArray[np.intp]:
+def _row_order(frame: pd.DataFrame, seeds: list[Any], units: list[Any], n_layers: int) -> npt.NDArray[np.intp]:
     position = np.asarray(frame["seed"].map({seed: k for k, seed in enumerate(seeds)}), dtype=np.int64)
     unit = np.asarray(frame["unit"].map({unit: i for i, unit in enumerate(units)}), dtype=np.int64)
     position = position * len(units) + unit

@@ -47,20 +47,50 @@ def read_grid(
         path = Path(source)
         if path.is_dir():
             return _from_store(Store(path), loss)
-        source = _read_table(path)
+        source = _read_table(path, dict(columns or {}))
         subject = subject or path.stem
     frame = source.rename(columns=dict(columns or {}))
     return _from_table(frame, loss_unit, loss, subject or "subject", balanced_subset)
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+NAMES: tuple[str, ...] = ("dataset", "seed", "unit", "cluster")
+"""Columns that hold names: read as text, so that "007" stays "007" and a unit may be called "NA"."""
+
+
+def _read_table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"no file or store folder at {path}")
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
     if path.suffix in (".csv", ".tsv"):
-        return pd.read_csv(path, sep="," if path.suffix == ".csv" else "\t", dtype={"unit": str, "cluster": str})
+        return _read_text(path, "," if path.suffix == ".csv" else "\t", columns)
     raise DataError(f"cannot read {path.name}: give a .csv, .tsv or .parquet file, or the folder of a store")
+
+
+def _read_text(path: Path, separator: str, columns: Mapping[str, str]) -> pd.DataFrame:
+    try:
+        header = pd.read_csv(path, sep=separator, nrows=0).columns
+        names = [theirs for theirs in header if columns.get(theirs, theirs) in NAMES]
+        frame = pd.read_csv(
+            path,
+            sep=separator,
+            dtype=dict.fromkeys(names, str),
+            keep_default_na=False,
+            na_values={theirs: MISSING for theirs in header if theirs not in names},
+        )
+    except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
+        raise DataError(f"{path.name} is not a readable table: {error}") from error
+    seeds = [theirs for theirs in names if columns.get(theirs, theirs) == "seed"]
+    return frame.assign(**{theirs: _as_numbers(frame[theirs]) for theirs in seeds})
+
+
+MISSING: tuple[str, ...] = ("", "NA", "NaN", "nan", "N/A", "null", "None")
+
+
+def _as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Seeds in the order of numbers where all are whole numbers without leading zeros, else as they are."""
+    whole = column.str.fullmatch(r"0|[1-9][0-9]{0,17}").all()
+    return column.astype(np.int64) if whole else column
 
 
 def _from_table(
@@ -69,9 +99,15 @@ def _from_table(
     if loss_unit not in UNITS_TO_NATS:
         raise DataError(f"unknown loss_unit {loss_unit!r}: use one of {', '.join(UNITS_TO_NATS)}")
     present = [name for name in LOSSES if name in frame]
-    frame = frame.assign(**{name: frame[name] * UNITS_TO_NATS[loss_unit] for name in present})
+    try:
+        nats = {name: frame[name].astype(np.float64) * UNITS_TO_NATS[loss_unit] for name in present}
+    except (ValueError, TypeError) as error:
+        raise DataError(f"a loss column holds something that is not a number: {error}") from error
+    frame = frame.assign(**nats)
     if "dataset" not in frame:
         frame = frame.assign(dataset="data")
+    if frame["dataset"].isna().any():
+        raise DataError(f"{int(frame['dataset'].isna().sum())} rows name no dataset; name it or remove them")
     datasets = tuple(
         losses_from_frame(part, str(name), balanced_subset=balanced_subset)
         for name, part in frame.groupby("dataset", sort=True, observed=True)
@@ -122,17 +158,21 @@ def _dataset_of(name: str, group: list[StoredCell]) -> DatasetLosses:
         readout: _layer_losses(group, readout, data.units)
         for readout in sorted(set(group[0].table["readout"]) - {"lens", "final", "prior"})
     }
-    final, prior = (
-        _readout(group[0], kind).set_index("unit").loc[list(data.units)] for kind in ("final", "prior")
-    )
-    baselines = {
-        "final_ce": final["ce"].to_numpy(np.float64),
-        "prior_kl": prior["kl"].to_numpy(np.float64),
-        "prior_ce": prior["ce"].to_numpy(np.float64),
-    }
-    return DatasetLosses(
-        name, data.seeds, data.units, data.clusters, data.tokens, data.losses, readouts, baselines
-    )
+    return replace(data, readouts=readouts, baselines=_baselines(group[0], data.units))
+
+
+def _baselines(cell: StoredCell, units: tuple[str, ...]) -> dict[str, Any]:
+    """Losses without a lens, (N,) each; null cells have none."""
+    found = {}
+    for key, readout, loss in (
+        ("final_ce", "final", "ce"),
+        ("prior_kl", "prior", "kl"),
+        ("prior_ce", "prior", "ce"),
+    ):
+        rows = _readout(cell, readout)
+        if len(rows):
+            found[key] = rows.set_index("unit").loc[list(units), loss].to_numpy(np.float64)
+    return found
 
 
 def _readout(cell: StoredCell, readout: str) -> pd.DataFrame:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor, Future, as_completed
+from contextlib import closing
 from dataclasses import dataclass
 
 from transferstats.engine.cell import Cell, CellOutput, Report, run_cell
 from transferstats.engine.store import Store
-from transferstats.errors import StoreError, TransferstatsError
+from transferstats.errors import DataError, StoreError
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,9 @@ class CellStatus:
 
 Watch = Callable[[Cell, int, int], Report]
 """Asked for a progress reporter when a cell starts: (cell, its index, number of cells to compute)."""
+
+
+Outcomes = Generator[tuple[Cell, CellOutput | Exception], None, None]
 
 
 def cell_states(store: str | os.PathLike[str]) -> list[CellStatus]:
@@ -87,13 +91,24 @@ def sweep(
     todo = [cell for cell in chosen if cell.key not in finished]
     outcomes = _serial(todo, watch) if executor is None else _submitted(todo, executor, watch)
     computed, failures = [], []
-    for cell, outcome in outcomes:
-        if isinstance(outcome, CellOutput):
-            target.write(cell, outcome)
-            computed.append(cell.key)
-        else:
-            failures.append(Failure(cell.key, cell.label, f"{type(outcome).__name__}: {outcome}"))
+    with closing(outcomes):
+        for cell, outcome in outcomes:
+            problem = _keep(target, cell, outcome) if isinstance(outcome, CellOutput) else outcome
+            if problem is None:
+                computed.append(cell.key)
+            else:
+                failures.append(Failure(cell.key, cell.label, f"{type(problem).__name__}: {problem}"))
+    target.plan(cells)  # a sweep that began at the same time may have replaced the plan by its own
     return SweepReport(tuple(computed), tuple(cell.key for cell in reused), tuple(failures))
+
+
+def _keep(store: Store, cell: Cell, output: CellOutput) -> DataError | None:
+    """Write a finished cell; numbers that cannot be kept are the cell's failure, a full disk is the sweep's."""
+    try:
+        store.write(cell, output)
+    except DataError as error:
+        return error
+    return None
 
 
 def _shard(cells: Sequence[Cell], shard: tuple[int, int]) -> list[Cell]:
@@ -103,23 +118,30 @@ def _shard(cells: Sequence[Cell], shard: tuple[int, int]) -> list[Cell]:
     return list(cells)[index::count]
 
 
-def _serial(todo: Sequence[Cell], watch: Watch | None) -> Iterator[tuple[Cell, CellOutput | Exception]]:
+def _serial(todo: Sequence[Cell], watch: Watch | None) -> Outcomes:
     for index, cell in enumerate(todo):
         try:
             yield cell, run_cell(cell, watch(cell, index, len(todo)) if watch else None)
-        except TransferstatsError as error:
+        except Exception as error:  # whatever stops this cell, the others go on
             yield cell, error
 
 
-def _submitted(
-    todo: Sequence[Cell], executor: Executor, watch: Watch | None
-) -> Iterator[tuple[Cell, CellOutput | Exception]]:
+def _submitted(todo: Sequence[Cell], executor: Executor, watch: Watch | None) -> Outcomes:
     futures: dict[Future[CellOutput], Cell] = {
         executor.submit(run_cell, cell, watch(cell, index, len(todo)) if watch else None): cell
         for index, cell in enumerate(todo)
     }
-    for future in as_completed(futures):
-        try:
-            yield futures[future], future.result()
-        except Exception as error:  # a worker may die in any way; the other cells go on
-            yield futures[future], error
+    try:
+        for future in as_completed(futures):
+            cell = futures.pop(future)  # so that a finished table is held no longer than needed
+            yield cell, _outcome(future)
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _outcome(future: Future[CellOutput]) -> CellOutput | Exception:
+    try:
+        return future.result()
+    except Exception as error:  # a worker may die in any way; the other cells go on
+        return error

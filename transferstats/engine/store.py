@@ -13,23 +13,27 @@ import hashlib
 import io
 import json
 import os
-import tempfile
+import secrets
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transferstats.engine.cell import Cell, CellOutput
-from transferstats.errors import StoreError
+from transferstats.engine.cell import AXES, Cell, CellOutput
+from transferstats.errors import DataError, StoreError
 from transferstats.provenance import canonical_json, content_key, library_versions
 
 FORMAT = 1
 STUDY_FILE = "study.json"
 PLAN_FILE = "plan.json"
+LEFTOVER = ".tmp"
+LEFTOVER_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,36 +92,51 @@ class Store:
             )
         ((key, study),) = studies.items()
         path = self.root / STUDY_FILE
-        if not path.exists():
-            _write_atomically(
-                path, (canonical_json({"format": FORMAT, "key": key, "study": study}) + "\n").encode()
-            )
-            return
-        held = self.study()
-        if content_key(held) != key:
+        _remove_leftovers(self.root)
+        held = self.study() if path.exists() else self._study_of_cells()
+        if held is None or (content_key(held) == key and not path.exists()):
+            content = {"format": FORMAT, "key": key, "study": study}
+            _write_atomically(path, (canonical_json(content) + "\n").encode())
+        elif content_key(held) != key:
             raise StoreError(
                 f"{self.root} holds another study; it differs in: {'; '.join(_differences(held, study))}. "
                 "Use another store folder, or repeat the options that the store was made with."
             )
 
+    def _study_of_cells(self) -> dict[str, Any] | None:
+        """The study of the finished cells of a store that lost its study file."""
+        for key in self.keys():
+            config = self._read_record(key)["config"]
+            return {name: value for name, value in config.items() if name not in AXES}
+        return None
+
     def plan(self, cells: Iterable[Cell]) -> None:
-        """Remember which cells the study consists of, so that the store knows what is missing."""
-        known = self.planned() if (self.root / PLAN_FILE).exists() else {}
+        """Remember which cells the study consists of, so that the store knows what is missing.
+
+        A torn plan is replaced: the cells given are planned again.
+        """
+        known: dict[str, str] = {}
+        with contextlib.suppress(StoreError):
+            known = self.planned()
         labels = {**known, **{cell.key: cell.label for cell in cells}}
         if labels != known:
-            _write_atomically(self.root / PLAN_FILE, (canonical_json(labels) + "\n").encode())
+            content = {"cells": labels, "sha256": content_key(labels)}
+            _write_atomically(self.root / PLAN_FILE, (canonical_json(content) + "\n").encode())
 
     def planned(self) -> dict[str, str]:
         """Key -> label of every planned cell, in order of the labels."""
         path = self.root / PLAN_FILE
         if not path.is_file():
             raise StoreError(f"{self.root} is not a transferstats store: it has no {PLAN_FILE}")
+        remedy = "sweep again with the study's options to restore it"
         try:
-            labels: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise StoreError(
-                f"{path} is torn ({error}); sweep again with the study's options to restore it"
-            ) from error
+            content = json.loads(path.read_text(encoding="utf-8"))
+            labels: dict[str, str] = content["cells"]
+            recorded = content["sha256"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{path} is torn ({error!r}); {remedy}") from error
+        if content_key(labels) != recorded:
+            raise StoreError(f"{path} was altered (hash differs); {remedy}")
         return dict(sorted(labels.items(), key=lambda item: (item[1], item[0])))
 
     def study(self) -> dict[str, Any]:
@@ -129,15 +148,21 @@ class Store:
             content = json.loads(path.read_text(encoding="utf-8"))
             held, key, version = content["study"], content["key"], content["format"]
         except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path} is torn or altered ({error!r}); restore it from a copy") from error
+            raise StoreError(f"{path} is torn or altered ({error!r}); {_STUDY_REMEDY}") from error
         if version != FORMAT:
             raise StoreError(f"{self.root} has store format {version}, this version reads {FORMAT}")
         if content_key(held) != key:
-            raise StoreError(f"{path} was altered: its content does not match its key")
+            raise StoreError(f"{path} was altered: its content does not match its key; {_STUDY_REMEDY}")
         return dict(held)
 
     def write(self, cell: Cell, output: CellOutput) -> None:
-        """Write a finished cell; an interrupted or failed write leaves what was there before."""
+        """Write a finished cell; an interrupted or failed write leaves what was there before.
+
+        Raises
+        ------
+        DataError: losses or records that are NaN or infinite. StoreError: the folder cannot be written.
+        """
+        _refuse_nonfinite(cell, output)
         table = _parquet_bytes(output.table)
         content = {
             "format": FORMAT,
@@ -176,7 +201,7 @@ class Store:
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             recorded = content.pop("sha256")
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"cell {key[:12]}: {path.name} is torn ({error!r}); {_REMEDY}") from error
         if content_key(content) != recorded:
             raise StoreError(f"cell {key[:12]}: {path.name} was altered (hash differs); {_REMEDY}")
@@ -190,7 +215,7 @@ class Store:
         for key in self.keys():
             try:
                 self.read(key)
-            except StoreError as error:
+            except OSError as error:  # a StoreError, or a file that the disk no longer gives back
                 problems.append(Problem(key, str(error)))
         return problems
 
@@ -206,6 +231,26 @@ class Store:
         return self.root / "cells" / f"{key}.json"
 
 
+def _refuse_nonfinite(cell: Cell, output: CellOutput) -> None:
+    label = cell.label or cell.key[:12]
+    for column in output.table:
+        if output.table[column].dtype.kind != "f":
+            continue
+        bad = output.table[~np.isfinite(output.table[column].to_numpy())]
+        if len(bad):
+            raise DataError(
+                f"cell {label}: {len(bad)} values of {column!r} are NaN or infinite; the first row is "
+                f"{bad.iloc[0].to_dict()}. Nothing was kept; refit with other options, or remove these units"
+            )
+    try:
+        canonical_json(output.record)
+    except ValueError as error:
+        raise DataError(
+            f"cell {label}: its record holds NaN or infinite numbers ({error}): a lens diverged; nothing was kept"
+        ) from error
+
+
+_STUDY_REMEDY = "remove it and sweep again with the study's options; finished cells are kept"
 _REMEDY = "remove both files of this cell (transferstats verify --discard) and sweep again"
 
 
@@ -218,29 +263,37 @@ def _parquet_bytes(table: pd.DataFrame) -> bytes:
 
 def _write_atomically(path: Path, data: bytes) -> None:
     """Temporary file, fsync, rename, fsync of the folder: the old content or the new, never a mixture."""
-    temporary: str | None = None
+    # Not tempfile.mkstemp: its files are for their owner's eyes only, and a store is shared.
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}{LEFTOVER}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(handle, "wb") as stream:
+        with temporary.open("xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
         hint = (
             "the disk is full: free some space"
-            if error.errno == errno.ENOSPC
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
             else "check that the folder is writable"
         )
         raise StoreError(
             f"could not write {path}: {error.strerror or error}; {hint} and sweep again, finished cells are kept"
         ) from error
     finally:
-        if temporary is not None:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(root: Path) -> None:
+    """Temporary files of sweeps that were killed while writing; a younger one may still be written to."""
+    for folder in (root, root / "cells"):
+        for path in folder.glob(f".*{LEFTOVER}"):
             with contextlib.suppress(OSError):
-                Path(temporary).unlink(missing_ok=True)
+                if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
+                    path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -57,8 +57,8 @@ class Encoding:
         fewest = self.skip + LEAST_SCORED + 1
         if self.skip < 0 or self.window < fewest or not fewest <= self.min_tokens <= self.max_tokens:
             raise DesignError(
-                f"this encoding scores nothing: window ({self.window}) and min_tokens ({self.min_tokens}) must be at "
-                f"least skip ({self.skip}) + {LEAST_SCORED + 1}, and min_tokens at most max_tokens "
+                f"this encoding scores nothing: window ({self.window}) and min_tokens ({self.min_tokens}) must be "
+                f"at least skip ({self.skip}) + {LEAST_SCORED + 1}, and min_tokens at most max_tokens "
                 f"({self.max_tokens})"
             )
 

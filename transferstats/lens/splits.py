@@ -59,8 +59,8 @@ def split_units(
     n_units = len(labels)
     if n_folds < 1 or n_evaluation < 2 or not 0 < held_out < 1:
         raise DesignError(
-            f"{n_folds} folds, {n_evaluation} evaluation units, held-out share {held_out:g}: need at least 1 fold, "
-            "2 evaluation units and a share between 0 and 1"
+            f"{n_folds} folds, {n_evaluation} evaluation units, held-out share {held_out:g}: need 1 fold at "
+            "least, 2 evaluation units and a share between 0 and 1"
         )
     per_fold = (n_units - n_evaluation) / n_folds
     if per_fold < 2:
