@@ -104,6 +104,19 @@ def test_one_way_percentile_basic_and_bca_agree_with_scipy() -> None:
         assert float(ours.conf_high) == pytest.approx(theirs.high, abs=tolerance)
 
 
+@pytest.mark.parametrize("scale", ["identity", "log"])
+def test_basic_is_the_reflected_percentile(scale: str) -> None:
+    data = make_losses(3, 12)
+    percentile, basic = (
+        bootstrap_estimate(data, "distance", Bootstrap(1000, kind, rng=1), scale=scale)
+        for kind in ("percentile", "basic")
+    )
+    if scale == "log":
+        np.testing.assert_allclose(basic.conf_low * percentile.conf_high, basic.estimate**2, rtol=1e-10)
+    else:
+        np.testing.assert_allclose(basic.conf_low + percentile.conf_high, 2 * basic.estimate, rtol=1e-10)
+
+
 def test_studentized_with_one_seed_is_the_bootstrap_t() -> None:
     data = make_losses(1, 40) ** 2
     values = crossed_values(data)

@@ -77,7 +77,10 @@ def test_supt_band_is_wider_than_pointwise_bootstrap_t() -> None:
     band = supt_band(losses, "distance", plan)
     half = band.conf_high - band.estimate
     deviations = np.abs(band.replicates)
-    scale = half / np.quantile(deviations.max(axis=1), 0.95)
+    crossed = crossed_estimate(losses, "distance")
+    # A + B, the residual in both, as in every replicate.
+    scale = np.sqrt(crossed.parts.sum(axis=0) + crossed.residual)
+    np.testing.assert_allclose(half, np.quantile(deviations.max(axis=1), 0.95) * scale, rtol=1e-9)
     pointwise = np.quantile(deviations, 0.95, axis=0) * scale
     assert (half >= pointwise).all()
     # Simultaneous p-values are those of the band.

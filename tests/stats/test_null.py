@@ -14,7 +14,8 @@ from transferstats.grid import TransferGrid
 from transferstats.results import COLUMNS
 from transferstats.simulation import simulate_grid, true_penalty
 from transferstats.stats.crossed import crossed_estimate
-from transferstats.stats.fieller import fieller_limits
+from transferstats.stats.fieller import fieller_limits, share_parts
+from transferstats.stats.influence import influence_table
 from transferstats.stats.null import (
     matched_value,
     null_test,
@@ -22,6 +23,7 @@ from transferstats.stats.null import (
     paired_null_estimate,
     shared_lens_test,
 )
+from transferstats.stats.paired import paired_parts
 from transferstats.stats.relevance import relevance_test
 
 
@@ -134,6 +136,7 @@ def test_grid_level(grid: TransferGrid) -> None:
     assert found.n_null == 5
     frame = found.tidy()
     assert tuple(frame.columns[: len(COLUMNS)]) == COLUMNS
+    assert ((frame["p_greater"] < 0.5) == (frame["estimate"] > 0)).all()
     assert {"p_greater", "observed", "null", "share_explained", "n_null"} <= set(frame.columns)
     np.testing.assert_allclose(frame["p_value"], 2 * np.minimum(frame["p_greater"], 1 - frame["p_greater"]))
     assert relevance_test(found, smallest=0.05).verdict.shape == (3,)
@@ -152,6 +155,14 @@ def test_share_agrees_with_the_test(grid: TransferGrid) -> None:
         outside = (share.conf_low > 1) | (share.conf_high < 1)
         np.testing.assert_array_equal(outside, excess.p_value < 0.05)
         assert ((share.conf_low < share.estimate) & (share.estimate < share.conf_high)).all()
+
+
+@pytest.mark.parametrize("ratio", [-0.7, 0.2, 1.0, 3.0])
+def test_share_parts_are_those_of_the_scaled_difference(ratio: float) -> None:
+    tables = [influence_table(make_losses(rows, 15, rng=rows), "distance").table for rows in (3, 5)]
+    found = share_parts(tables[0], tables[1]).at(ratio)
+    expected = paired_parts(tables[1], ratio * tables[0], second_name="other")
+    np.testing.assert_allclose(found, expected.variances, rtol=1e-10)
 
 
 def test_fieller_against_the_closed_form() -> None:

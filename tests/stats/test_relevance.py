@@ -47,6 +47,23 @@ def test_p_values_are_the_one_sided_tests() -> None:
     assert found.p_below == p_greater(-0.13, PARTS, DFS)
 
 
+def test_exceeds_needs_the_printed_interval_not_the_narrower_one() -> None:
+    """One-sided p of 4 %: the 95 % interval still holds the bound, so the verdict may not say "exceeds"."""
+    low = interval_from_parts(0.2, PARTS, DFS, conf_level=0.92).conf_low
+    found = verdict(0.2, PARTS, DFS, smallest=float(low))
+    assert found.p_exceeds == pytest.approx(0.04, rel=1e-9)
+    assert found.conf_low < found.high
+    assert found.verdict == "inconclusive"
+
+
+def test_within_is_the_test_at_5_percent() -> None:
+    """Equivalence rests on the 90 % interval: one-sided p of 4 % is enough."""
+    high = interval_from_parts(0.0, PARTS, DFS, conf_level=0.92).conf_high
+    found = verdict(0.0, PARTS, DFS, smallest=float(high))
+    assert found.p_within == pytest.approx(0.04, rel=1e-9)
+    assert found.verdict == "within"
+
+
 def test_one_part_is_the_textbook_tost() -> None:
     values = np.random.default_rng(0).normal(0.01, 0.1, size=25)
     p_theirs = DescrStatsW(values).ttost_mean(-0.05, 0.05)[0]
