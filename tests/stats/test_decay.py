@@ -153,6 +153,7 @@ def test_interval_equals_the_crossed_layer(grid: TransferGrid) -> None:
         rtol=SAME,
     )
     np.testing.assert_allclose(ours.parts, direct.parts, rtol=1e-9)
+    assert ours.std_error == pytest.approx(float(direct.std_error), rel=1e-9)
 
 
 def test_average_is_equal_weight_on_the_log_scale(grid: TransferGrid) -> None:

@@ -15,7 +15,7 @@ from scipy.optimize import curve_fit
 
 from transferstats.errors import DataError, DesignError
 from transferstats.stats.decay import fit_curve
-from transferstats.stats.families import FAMILIES, find_family, jacobian, predict
+from transferstats.stats.families import FAMILIES, POWER_LARGEST_SPAN, find_family, jacobian, predict
 from transferstats.stats.projection import parameter_gradient, reduce_points, solve
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -156,6 +156,21 @@ def test_ten_thousand_refits_in_a_second() -> None:
     start = time.process_time()
     solve(find_family("saturating"), x, curves, np.ones(11))
     assert time.process_time() - start < SECONDS
+
+
+def test_a_fit_at_the_end_of_its_range_says_so() -> None:
+    """On a plateau flat to the last digit the best grid point is arbitrary; the flag must not be."""
+    rng = np.random.default_rng(1)
+    x = np.arange(1.0, 4)
+    curves = (x == 3) + 1e-6 * rng.standard_normal((1000, 3))
+    fit = solve(find_family("power"), x, curves, 2 * (4 - x))
+    end = np.abs(fit.parameters[:, 1]) >= POWER_LARGEST_SPAN / np.log(3) - 1e-6
+    assert end.any()
+    np.testing.assert_array_equal(fit.on_bound, end)
+    # Falling by less than the criterion can resolve: the best curve is the constant at the end of the range.
+    x = np.arange(1.0, 30)
+    flat = solve(find_family("saturating"), x, 1 - 1e-14 * np.arange(1, 51)[:, None] * x, np.ones(29))
+    assert flat.on_bound.all()
 
 
 def test_isotonic_is_monotone_and_averages_violators() -> None:

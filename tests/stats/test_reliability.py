@@ -16,6 +16,7 @@ from transferstats.results import COLUMNS
 from transferstats.simulation import simulate_grid, true_penalty
 from transferstats.stats.bootstrap import Bootstrap
 from transferstats.stats.crossed import crossed_estimate
+from transferstats.stats.influence import penalties
 from transferstats.stats.mixed import blockwise, mixed_slope
 from transferstats.stats.reliability import (
     RankCorrelation,
@@ -114,6 +115,9 @@ def test_reliability_of_a_grid(grid: TransferGrid) -> None:
     ]
     assert (table["estimate"] <= 1).all()
     assert len(results[0].glance()) == 1
+    data = grid.datasets[0]
+    expected = np.average(penalties(data.losses["kl"]), axis=1, weights=data.tokens)[:, ~np.eye(6, dtype=bool)]
+    np.testing.assert_allclose(results[0].cells, expected, rtol=1e-12)
     again = measure_reliability(grid)
     assert again[0]["split_half_units"] == results[0]["split_half_units"]
     with pytest.raises(KeyError, match="no coefficient"):

@@ -31,6 +31,8 @@ NEWTON_DONE = 1e-9
 square, below the rounding of the sums that the next step would be made of."""
 NEWTON_STEPS = 80
 """More than bisection alone needs to shrink one grid step to the last place."""
+AT_END = 1e-6
+"""A coordinate this close to the end of its range is at the end."""
 CHUNK_VALUES = 4_000_000
 """Values held at once in the grid search (32 MB), whatever the size of the batch."""
 
@@ -130,7 +132,7 @@ def _separable(
             ends = np.full(int(stuck.sum()), low), polished[stuck], np.full(int(stuck.sum()), high)
             polished[stuck] = _polish(family, x, y[free][stuck], weights, ends)
         coordinate[free] = polished
-        on_bound |= (coordinate <= low + 1e-12) | (coordinate >= high - 1e-12)
+        on_bound |= (coordinate <= low + AT_END) | (coordinate >= high - AT_END)
     value = family.shape(x, coordinate[:, None])[0]
     amplitude = (y * value) @ weights / ((value**2) @ weights)
     return amplitude, coordinate, on_bound
