@@ -10,13 +10,15 @@ elementwise optimisers move them, and a lens that was moved there fails on every
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from transferstats.lens.head import Head, Targets, concatenate, kl_training_loss, losses
 from transferstats.lens.translator import Moments, Translators, moments, ridge
+
+PATIENCE = 2  # doublings without improvement after which a lens has its minimum behind it
 
 Progress = Callable[[str, int], None]
 """Called with (stage, token-layers processed since the last call)."""
@@ -33,7 +35,7 @@ class FitPlan:
         ridge) or "shared" (the shared lens).
     strengths: ridge strengths tried; each lens keeps the one with the least held-out kl.
     batch: rows a step and lens. learning_rate: of the natural gradient, falling with the square root of the
-        steps after the first ``first``. momentum: heavy ball. damping: share of the mean output
+        steps after the first ``constant``. momentum: heavy ball. damping: share of the mean output
         curvature added to its diagonal.
     first, max_steps: held-out kl is measured at ``first`` steps and at every doubling up to ``max_steps``.
     tolerance, relative_tolerance: a lens has converged when its held-out kl fell over the last doubling by less
@@ -47,14 +49,11 @@ class FitPlan:
     learning_rate: float = 0.03
     momentum: float = 0.9
     damping: float = 1e-2
-    first: int = 32
+    constant: int = 32
+    first: int = 16
     max_steps: int = 1024
     tolerance: float = 0.003
     relative_tolerance: float = 0.01
-
-    def with_batch(self, batch: int) -> FitPlan:
-        """The same plan with another number of rows a step."""
-        return replace(self, batch=batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +90,9 @@ class Certificate:
     """Evidence that G lenses have converged; arrays of shape (G,), kl in nats per token.
 
     start_kl, held_out_kl: held-out kl of the ridge start and of the lens kept. train_kl: on as many
-    training rows. change: fall of held-out kl over the last doubling of steps. steps: steps behind the lens kept.
-    strength: ridge strength kept. converged: ``change`` below the plan's tolerances.
+    training rows. change: fall of held-out kl over the last doubling of steps (0 where it rose). steps: steps behind
+    the lens kept; 0 is the ridge start. strength: ridge strength kept. converged: ``change`` below the plan's
+    tolerances, or no improvement over two doublings.
     """
 
     start_kl: Tensor
@@ -164,6 +164,10 @@ def fit_lenses(
     Lenses and their certificate.
     """
     start, start_kl, strength, stats = ridge_start(head, train, held_out, prior, plan)
+    if plan.anchor == "shared":
+        # Anchored lenses start at the anchor itself: the ridge start is far from it where final states are
+        # more confident than any lens should be, and early stopping would leave the lens in between.
+        start, start_kl = prior, mean_kl(head, prior, held_out)
     if plan.method == "ridge":
         train_kl = mean_kl(head, start, train)
         nothing = torch.zeros_like(start_kl)
@@ -185,17 +189,20 @@ def _doubling(
     """Descend in doublings; keep for each lens the doubling with the least held-out kl."""
     best, best_kl, strength = begin
     start_kl, steps = best_kl, torch.zeros_like(best_kl)
-    change, converged = torch.full_like(best_kl, torch.inf), torch.zeros_like(best_kl).bool()
+    change, rises = torch.full_like(best_kl, torch.inf), torch.zeros_like(best_kl)
+    converged = torch.zeros_like(best_kl).bool()
     target = plan.first
     while target <= plan.max_steps:
         averaged = descent.run_to(target, progress)
         kl = mean_kl(head, averaged, held_out)
-        # A rise means that the minimum over the doublings lies behind: as converged as held-out data can tell.
-        change = (best_kl - kl).clamp_min(0.0)
         better = kl < best_kl
+        change = torch.where(better, best_kl - kl, 0.0)
+        # One rise may be the noise of the first steps; after two the minimum over the path lies behind.
+        rises = torch.where(better, 0.0, rises + 1)
         best = _merge(better, averaged, best)
         best_kl, steps = torch.where(better, kl, best_kl), torch.where(better, float(target), steps)
-        converged = change < (plan.relative_tolerance * best_kl).clamp_min(plan.tolerance)
+        small = change < (plan.relative_tolerance * best_kl).clamp_min(plan.tolerance)
+        converged = torch.where(better, small, rises >= PATIENCE)
         if bool(converged.all()):
             break
         target *= 2
@@ -233,7 +240,7 @@ class _Descent:
         """Descend to ``target`` steps; the average of the iterates since the previous call."""
         self.sums = (torch.zeros_like(self.weight), torch.zeros_like(self.offset))
         self.count = 0
-        rate = self.plan.learning_rate * min(1.0, self.plan.first / target) ** 0.5
+        rate = self.plan.learning_rate * min(1.0, self.plan.constant / target) ** 0.5
         while self.step < target:
             rows = self._next_rows()
             self._advance(*self.train.batch(rows), rate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -67,7 +67,7 @@ def fit_shared(
     """One lens for all layers: same procedure, and as many rows a step as all own lenses together."""
     n_layers, _, width = train.hidden.shape
     prior = Translators.identity(1, width, train.hidden.device)
-    budget = plan.with_batch(plan.batch * n_layers)
+    budget = replace(plan, batch=plan.batch * n_layers, anchor="ridge")
     return fit_lenses(
         head, train.stacked(), held_out.stacked(), prior, budget, rng=rng, progress=_staged("shared", progress)
     )
