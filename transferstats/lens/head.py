@@ -104,6 +104,8 @@ def final_targets(head: Head, final: Tensor, labels: Tensor) -> Targets:
         x = head.norm(final)
         mu, offset = torch.empty_like(x), torch.empty_like(x[:, 0])
         entropy = torch.empty_like(offset)
+        level = head.bias.mean()  # a large common bias would drown in the rounding of the sum over outputs
+        spread = head.bias - level
         for rows in head.chunks(len(x)):
             # p must sum to 1 to the last digit: exp(log_softmax) misses by some 1e-6, times mu . x of 20 nats.
             logits = head.logits(x[rows])
@@ -112,7 +114,7 @@ def final_targets(head: Head, final: Tensor, labels: Tensor) -> Targets:
             mass = p.sum(dim=-1, keepdim=True)
             p.div_(mass)
             mu[rows] = p @ head.weight
-            offset[rows] = p @ head.bias
+            offset[rows] = p @ spread + level
             entropy[rows] = mass.log().squeeze(1) - (p * shifted).sum(-1)
     return Targets(mu, offset, entropy, labels, None if head.softcap is None else x)
 
