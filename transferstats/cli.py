@@ -11,9 +11,11 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+import numpy as np
+
 import transferstats
 from transferstats.engine import Cell, Store, SweepReport, cell_states, local_pool, sweep
-from transferstats.errors import TransferstatsError
+from transferstats.errors import DataError, TransferstatsError
 
 OK, FINDINGS, USAGE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -75,6 +77,21 @@ def build_parser() -> argparse.ArgumentParser:
     for verb in (evaluate, report):
         verb.add_argument("source", help="folder of a store, or a long .csv/.tsv/.parquet table")
         _evidence_options(verb)
+    plan = _verb(verbs, "plan", run_plan, "how wide intervals would be with other numbers of seeds and units")
+    plan.add_argument("source", help="the pilot: folder of a store, or a long table")
+    plan.add_argument("--smallest", type=float, required=True, help="smallest penalty of interest in nats")
+    plan.add_argument("--seeds", type=int, nargs="+", default=[3, 5, 10], help="numbers of seeds to consider")
+    plan.add_argument(
+        "--units", type=int, nargs="+", default=[100, 300, 1000], help="numbers of units to consider"
+    )
+    plan.add_argument("--statistic", default="mean", help="scalar statistic to plan for (default: %(default)s)")
+    simulate = _verb(verbs, "simulate", run_simulate, "write a long table whose true penalties are known")
+    simulate.add_argument("--out", required=True, help="long table to write, .csv or .parquet")
+    simulate.add_argument("--regime", default="balanced", help="seed, unit, balanced, heavy or skewed")
+    simulate.add_argument("--layers", type=int, default=6)
+    simulate.add_argument("--seeds", type=int, default=4)
+    simulate.add_argument("--units", type=int, default=100)
+    simulate.add_argument("--rng", type=int, default=0, help="seed of the random numbers (default: %(default)s)")
     evaluate.add_argument("--csv", action="store_true", help="print all columns as CSV in R's spelling")
     report.add_argument("--out", default="report", help="folder of the report (default: %(default)s)")
     return parser
@@ -101,8 +118,9 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--null-replicates",
         type=int,
-        default=5,
-        help="runs of the pipeline in the world where one lens is right for every layer (default: %(default)s)",
+        default=0,
+        help="runs of the pipeline in the world where one lens is right for every layer; 5 or more for C3 "
+        "(default: none)",
     )
     verb.add_argument("--anchor", choices=("ridge", "shared"), default="ridge", help="see FitPlan.anchor")
     verb.add_argument("--units", type=int, default=120, help="evaluation documents (default: %(default)s)")
@@ -245,6 +263,43 @@ def run_report(arguments: argparse.Namespace) -> int:
     transferstats.report(evidence, arguments.out)
     print(_verdicts(evidence))
     print(f"report: {Path(arguments.out) / 'index.html'}")
+    return OK
+
+
+def run_plan(arguments: argparse.Namespace) -> int:
+    """Verb ``plan``."""
+    plan = transferstats.plan_study(
+        transferstats.read_grid(arguments.source),
+        seeds=arguments.seeds,
+        units=arguments.units,
+        smallest=arguments.smallest,
+        statistic=arguments.statistic,
+    )
+    print(plan.csv(), end="")
+    return OK
+
+
+def run_simulate(arguments: argparse.Namespace) -> int:
+    """Verb ``simulate``."""
+    from transferstats.simulation import simulate_grid, true_penalty
+
+    simulation = simulate_grid(
+        true_penalty(arguments.layers),
+        n_seeds=arguments.seeds,
+        n_units=arguments.units,
+        regime=arguments.regime,
+        rng=arguments.rng,
+    )
+    path = Path(arguments.out)
+    frame = simulation.grid.to_frame()
+    if path.suffix == ".parquet":
+        frame.to_parquet(path, index=False)
+    elif path.suffix == ".csv":
+        frame.to_csv(path, index=False)
+    else:
+        raise DataError(f"cannot write {path.name}: use a name that ends in .csv or .parquet")
+    off = ~np.eye(arguments.layers, dtype=bool)
+    print(f"{len(frame)} rows in {path}; true mean penalty {simulation.penalty[off].mean():.6g} nats/token")
     return OK
 
 

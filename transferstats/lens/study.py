@@ -69,7 +69,7 @@ def cells(
     datasets: Sequence[str | Path],
     *,
     seeds: int = 5,
-    null_replicates: int = 5,
+    null_replicates: int = 0,
     fit: FitPlan | None = None,
     encoding: Encoding | None = None,
     evaluation: EvaluationPlan | None = None,
@@ -83,7 +83,7 @@ def cells(
     datasets: shipped domains, ``.jsonl(.gz)`` files or folders of ``.txt`` files.
     seeds: K independent replicates, each trained on its own disjoint fold of documents.
     null_replicates: R runs of the whole pipeline in the world where one shared lens is exactly right; they use
-        the folds of the seeds. 0 leaves claims about the null untested.
+        the folds of the seeds. 0 leaves claims about the null untested; otherwise 5 or more.
     fit, encoding, evaluation, machine: plans; their defaults suit small models on a CPU.
 
     Returns
