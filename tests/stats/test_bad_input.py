@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import make_losses
+from stats_data import make_losses
 
 from transferstats.errors import DataError, DesignError
 from transferstats.results.estimate import Estimate

@@ -6,8 +6,8 @@ import itertools
 
 import numpy as np
 import pytest
-from conftest import make_losses
 from scipy import stats as scipy_stats
+from stats_data import make_losses
 
 from transferstats.errors import UncertaintyWarning
 from transferstats.stats.bootstrap import KINDS, Bootstrap, bootstrap_estimate

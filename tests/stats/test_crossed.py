@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_losses
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
+from stats_data import make_losses
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 

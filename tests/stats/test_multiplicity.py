@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import make_losses
+from stats_data import make_losses
 from statsmodels.stats.multitest import multipletests
 
 from transferstats.errors import DesignError

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import make_losses
 from scipy import stats as scipy_stats
+from stats_data import make_losses
 
 from transferstats.errors import DesignError
 from transferstats.grid import TransferGrid

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import make_losses
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
+from stats_data import make_losses
 from statsmodels.stats.weightstats import DescrStatsW
 
 from transferstats.errors import DesignError
