@@ -90,8 +90,8 @@ class Certificate:
     """Evidence that G lenses have converged; arrays of shape (G,), kl in nats per token.
 
     start_kl, held_out_kl: held-out kl of the ridge start and of the lens kept. train_kl: on as many
-    training rows. change: fall of held-out kl over the last doubling of steps (0 where it rose). steps: steps behind
-    the lens kept; 0 is the ridge start. strength: ridge strength kept. converged: ``change`` below the plan's
+    training rows. change: fall of held-out kl over the last doubling of steps (0 where it rose). steps: behind the
+    lens kept; 0 is the ridge start. strength: ridge strength kept. converged: ``change`` below the plan's
     tolerances, or no improvement over two doublings.
     """
 
