@@ -157,7 +157,14 @@ def export(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
     half.to(torch.float16).save_pretrained(folder)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, model_max_length=CONTEXT)
     fast.save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text())
-    config.pop("_name_or_path", None)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    _edit(folder / "config.json", drop="_name_or_path")
+    # Version 5 of transformers writes a class name that version 4 does not know; both know this.
+    _edit(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast", drop="backend")
     (folder / "generation_config.json").unlink(missing_ok=True)
+    (folder / "model.safetensors").chmod(0o644)
+
+
+def _edit(path: Path, drop: str, **changes: str) -> None:
+    content = json.loads(path.read_text()) | changes
+    content.pop(drop, None)
+    path.write_text(json.dumps(content, indent=2) + "\n")
