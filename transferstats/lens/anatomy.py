@@ -44,6 +44,8 @@ def find_anatomy(model: Any, probe: Tensor) -> Anatomy:
         raise SubjectError(f"{type(model).__name__} has no output embedding: not a causal language model")
     blocks_list = _block_list(model)
     logits, inputs, norms = _probe(model, output, blocks_list, probe)
+    if not torch.isfinite(logits).all():
+        raise SubjectError(f"{type(model).__name__} gives logits that are not finite: its weights are damaged")
     norm_name, norm, final = _final_norm(norms, inputs["head"])
     _verify_chain(inputs["blocks"], blocks_list, final)
     _verify_causal(model, probe, logits)

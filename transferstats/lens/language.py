@@ -92,21 +92,42 @@ def load_language_model(source: str, *, device: str = "cpu", trust_remote_code: 
     ------
     SubjectError: nothing there, not a causal language model, or a decoder that cannot be verified.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     path, options = _resolve(source)
     options["trust_remote_code"] = trust_remote_code
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.float32, use_safetensors=None if "gguf_file" in options else True, **options
-        )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise SubjectError(f"cannot load {source!r} as a causal language model: {error}") from error
+    tokenizer, model = _read_parts(source, path, options)
     model = model.to(device).eval().requires_grad_(False)
     ids = tokenizer("The quick brown fox jumps over the lazy dog.", return_tensors="pt")["input_ids"]
+    _check_ids(ids.max().item(), model.get_input_embeddings(), source)
     anatomy = find_anatomy(model, ids.to(device))
     return LanguageModel(Path(source).name, model, tokenizer, anatomy, torch.device(device))
+
+
+def _read_parts(source: str, path: str, options: dict[str, Any]) -> tuple[Any, Any]:
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    weights = {"use_safetensors": None if "gguf_file" in options else True, "output_loading_info": True}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **options)
+        model, info = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **weights, **options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        raise SubjectError(f"cannot load {source!r} as a causal language model: {error}") from error
+    # transformers fills what a file lacks with random numbers and only logs it.
+    if info["missing_keys"]:
+        absent = sorted(info["missing_keys"])
+        raise SubjectError(
+            f"the weights of {source!r} lack {len(absent)} tensors of {type(model).__name__} ({absent[0]}, ...): the "
+            "file is incomplete or belongs to another architecture; get it again"
+        )
+    return tokenizer, model
+
+
+def _check_ids(largest: float, embedding: Any, source: str) -> None:
+    if largest >= embedding.num_embeddings:
+        raise SubjectError(
+            f"the tokenizer of {source!r} gives token {largest:.0f}, its model knows {embedding.num_embeddings}: they "
+            "do not belong together"
+        )
 
 
 def _resolve(source: str) -> tuple[str, dict[str, Any]]:
@@ -201,6 +222,7 @@ class LanguageSubject:
                 f"document {self.units[index]!r} of {self.documents.name!r} has {len(tokens)} tokens, fewer than "
                 f"{encoding.min_tokens}: remove it, or lower min_tokens"
             )
+        _check_ids(max(tokens), self.language_model.model.get_input_embeddings(), self.name)
         first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         if max_rows is not None:
             tokens = tokens[: max(max_rows, LEAST_SCORED) + encoding.skip + 1 - len(first)]
