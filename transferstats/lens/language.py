@@ -116,17 +116,18 @@ def _read_parts(source: str, path: str, options: dict[str, Any]) -> tuple[Any, A
     if info["missing_keys"]:
         absent = sorted(info["missing_keys"])
         raise SubjectError(
-            f"the weights of {source!r} lack {len(absent)} tensors of {type(model).__name__} ({absent[0]}, ...): the "
-            "file is incomplete or belongs to another architecture; get it again"
+            f"the weights of {source!r} lack {len(absent)} tensors of {type(model).__name__} ({absent[0]}, ...): "
+            "they are incomplete or belong to another architecture; get them again"
         )
     return tokenizer, model
 
 
 def _check_ids(largest: float, embedding: Any, source: str) -> None:
-    if largest >= embedding.num_embeddings:
+    known = embedding.weight.shape[0]
+    if largest >= known:
         raise SubjectError(
-            f"the tokenizer of {source!r} gives token {largest:.0f}, its model knows {embedding.num_embeddings}: they "
-            "do not belong together"
+            f"the tokenizer of {source!r} gives token {largest:.0f}, its model knows {known}: they do not belong "
+            "together"
         )
 
 
