@@ -42,9 +42,9 @@ NAMES: Mapping[str, str] = {
 
 COOL = ("#f2f6fb", "#dce8f5", "#c2d8ed", "#a2c3e2", "#7ba9d3", "#568fc3", "#316fab", "#1b528b", "#0d3768")
 """Steps of size for values above 0, light to dark: monotone in lightness, so readable in grey."""
-WARM = ("#fdf4e9", "#f9e1c6", "#f3c898", "#e8a664", "#d58139", "#b8651f", "#8d4610", "#66310b", "#47220b")
+WARM = ("#fdf4e9", "#f9e1c6", "#f3c898", "#e8a664", "#d58139", "#c26f28", "#8d4610", "#66310b", "#47220b")
 """The same for values below 0."""
-ON_COOL = tuple(f"#1c1f2{i}" if i < 6 else f"#fefef{i}" for i in range(len(COOL)))
+ON_COOL = tuple(f"#1b1f2{i}" if i < 6 else f"#fefef{i}" for i in range(len(COOL)))
 """Ink on each step; each its own value, so that the page can swap it in the dark."""
 
 SERIES = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (TEAL, "-.", "^"), (PURPLE, ":", "D"), (MUTED, (0, (5, 1)), "v"))

@@ -39,7 +39,7 @@ def forest_alt(x: Evidence) -> str:
     return formats.legible(f"Intervals of {len(rows)} claims. " + "; ".join(rows) + ".", 1200)
 
 
-def matrix(x: Evidence, data: DatasetEvidence, kind: str) -> str:
+def matrix(x: Evidence, data: DatasetEvidence, kind: str, missing: int | None = 0) -> str:
     """Caption of a heat map."""
     what = {
         "penalty": f"Mean penalty over {wording.sample_size(data.n_seeds, data.n_units, x.unit)}: the loss of the "
@@ -52,6 +52,8 @@ def matrix(x: Evidence, data: DatasetEvidence, kind: str) -> str:
         f" Hatched with italic numbers: the cell's {_ci(x)} includes 0 (each cell on its own, not adjusted for "
         f"{len(data.cells.terms)} cells)."
     )
+    if missing:
+        marks += f" {missing} of {len(data.cells.terms)} cells have no interval; they are hatched too."
     return (
         f"{what} Rows are sources, columns are targets; the diagonal is 0 by construction and left out. Colour "
         "steps follow the square root of the size, blue above 0 and orange below."
@@ -59,24 +61,29 @@ def matrix(x: Evidence, data: DatasetEvidence, kind: str) -> str:
     )
 
 
-def matrix_alt(values: FloatArray, unsure: npt.NDArray[np.bool_], layers: tuple[str, ...], kind: str) -> str:
-    """Extremes of a heat map, and how many cells are in doubt."""
+def matrix_alt(
+    values: FloatArray, unsure: npt.NDArray[np.bool_], layers: tuple[str, ...], name: str, missing: int | None
+) -> str:
+    """Extremes of a heat map, and how many cells are in doubt; ``missing`` is None where none has an interval."""
     off = ~np.eye(len(layers), dtype=bool)
     if not np.isfinite(values[off]).any():
-        return f"Heat map of the {MATRICES[kind]}; no cell is available."
+        return f"Heat map of the {name}; no cell is available."
     masked = np.where(off, values, np.nan)
-    high = np.unravel_index(np.nanargmax(masked), values.shape)
-    low = np.unravel_index(np.nanargmin(masked), values.shape)
+    places = (np.unravel_index(find(masked), values.shape) for find in (np.nanargmax, np.nanargmin))
     largest, smallest = (
         f"{formats.number(float(values[place]))}, from layer {layers[place[0]]} used on layer {layers[place[1]]}"
-        for place in (high, low)
+        for place in places
     )
     text = (
-        f"Heat map of the {MATRICES[kind]}, {len(layers)} source layers by {len(layers)} target layers. "
+        f"Heat map of the {name}, {len(layers)} source layers by {len(layers)} target layers. "
         f"Largest {largest}; smallest {smallest}."
     )
-    doubt = int(unsure[off].sum())
-    return formats.legible(text if kind == "null" else f"{text} {doubt} of {int(off.sum())} intervals include 0.")
+    if missing is None:
+        return formats.legible(text)
+    known = int(off.sum()) - missing
+    if missing:
+        text += f" {missing} of {int(off.sum())} cells have no interval."
+    return formats.legible(f"{text} {int(unsure[off].sum()) - missing} of {known} intervals include 0.")
 
 
 def null_distribution(test: NullTest) -> str:

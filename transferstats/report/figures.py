@@ -199,11 +199,16 @@ def _matrices(x: Evidence, data: DatasetEvidence, tail: str) -> Iterator[Picture
             "matrix",
             formats.legible(data.dataset),
             f"{captions.MATRICES[kind].capitalize()}, {formats.legible(data.dataset)}",
-            captions.matrix(x, data, kind),
-            captions.matrix_alt(values, unsure, x.layers, kind),
+            captions.matrix(x, data, kind, _without_interval(cells)),
+            captions.matrix_alt(values, unsure, x.layers, captions.MATRICES[kind], _without_interval(cells)),
             _drawing(values, unsure, x.layers, label, largest),
             matrix_frame(values, cells, x.layers, x.unit),
         )
+
+
+def _without_interval(cells: Estimate | None) -> int | None:
+    """How many cells have no interval; None where no interval belongs to the matrix."""
+    return None if cells is None else int((~np.isfinite(np.atleast_1d(cells.conf_low))).sum())
 
 
 def _null(x: Evidence, data: DatasetEvidence, tail: str) -> Iterator[Picture]:

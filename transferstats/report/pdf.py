@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transferstats.report.documents import Drawn, Study
     from transferstats.report.tables import Cell, Table
 
+ENGINE = "typst"
 MISSING = "report.pdf was not written: typst is not installed (pip install 'transferstats[pdf]' brings it)"
 
 MOST_ROWS = 24
@@ -52,9 +53,9 @@ def try_pdf(study: Study, figures: Mapping[str, bytes]) -> tuple[bytes | None, s
 
     ``figures`` are the PDF figures of the report by name.
     """
-    if importlib.util.find_spec("typst") is None:
+    if importlib.util.find_spec(ENGINE) is None:
         return None, MISSING
-    typst: Any = importlib.import_module("typst")
+    typst: Any = importlib.import_module(ENGINE)
     with tempfile.TemporaryDirectory() as folder:
         for name, content in figures.items():
             (Path(folder) / f"{name}.pdf").write_bytes(content)

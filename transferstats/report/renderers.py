@@ -51,7 +51,11 @@ LATEX = {
 }
 """What pdfLaTeX needs for characters that are markup, or that its fonts do not hold."""
 
-MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$^=.>-])")
+MARKDOWN = re.compile(r"([\\`*_{}\[\]|~$])")
+"""Characters that mean something anywhere in a line of Markdown."""
+
+MARKDOWN_START = re.compile(r"^(\s*)([#+=>-]|\d+(?=[.)]))")
+"""What means something at the beginning of a line only."""
 
 
 def escape_latex(text: str) -> str:
@@ -70,9 +74,14 @@ def _latex_letter(character: str) -> str:
 
 def escape_markdown(text: str) -> str:
     """Text that Markdown (and the HTML it may become) prints as it is, links and mentions included."""
-    shown = formats.legible(text).replace("&", "&amp;").replace("<", "&lt;")
-    shown = MARKDOWN.sub(r"\\\1", shown)
-    return shown.replace(":", "&#58;").replace("@", "&#64;")
+    shown = MARKDOWN.sub(r"\\\1", formats.legible(text).replace("&", "&amp;").replace("<", "&lt;"))
+    shown = MARKDOWN_START.sub(lambda found: _entity(found.group(2), found.group(1)), shown)
+    return shown.replace("://", "&#58;//").replace("www.", "www&#46;").replace("@", "&#64;")
+
+
+def _entity(text: str, before: str) -> str:
+    """The first character as an entity: a number at the start of a line cannot be escaped by a backslash."""
+    return f"{before}&#{ord(text[0])};{text[1:]}"
 
 
 def typst_string(text: str) -> str:

@@ -84,9 +84,10 @@ def _qap(x: QapResult) -> str:
         f"(smallest possible {formats.number(float(floor))})"
         for term, verdict, p, floor in zip(x.terms, x.verdicts(), x.p_value, x.floor, strict=True)
     ]
-    kind = "all" if x.exact else "random"
+    number = formats.count(x.n_permutations)
+    many = f"all {number}" if x.exact else f"{number} random"
     return (
-        f"Permutation test over {formats.count(x.n_permutations)} {kind} relabellings of {x.n_layers} layers "
+        f"Permutation test over {many} relabellings of {x.n_layers} layers "
         f"({formats.legible(x.question)}): {'; '.join(terms)}." + note_phrase("; ".join(x.notes))
     )
 
@@ -181,7 +182,7 @@ def _reliability(x: Reliability) -> str:
     for one in x.coefficients:
         shown, limits = formats.with_interval(one.estimate, one.conf_low, one.conf_high)
         known = math.isfinite(one.conf_low)
-        parts.append(f"{formats.legible(one.term)} {shown}" + (f" {limits}" if known else ""))
+        parts.append(f"{wording.term_name(one.term)} {shown}" + (f" {limits}" if known else ""))
     return f"Agreement about the pattern of cells, dataset {formats.legible(x.dataset)}: {'; '.join(parts)}."
 
 
