@@ -22,15 +22,18 @@ def table() -> str:
         f"{record['parameters']:,} parameters, {record['training_tokens']:,} training tokens, "
         f"{record['tokens_per_second']:,} tokens/s, {record['wall_seconds'] / 60:.0f} minutes.",
         "",
-        "| domain | units | clusters | held-out ce | unigram ce | difference | passes over its text |",
-        "|---|---|---|---|---|---|---|",
+        "| domain | units | clusters | held-out ce | unigram ce | difference | ce on shipped "
+        "| ... past position 256 | passes over its text |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in record["domains"].items():
         share = row["training_tokens"] / (row["training_windows"] * (record["settings"]["window"] - 1))
+        shipped = record["shipped_documents"][name]
         lines.append(
             f"| {name} | {origin[name]['units']} | {origin[name]['clusters']} "
             f"| {row['cross_entropy']:.3f} | {row['unigram_cross_entropy']:.3f} "
-            f"| {row['difference']:.3f} | {share:.1f} |"
+            f"| {row['difference']:.3f} | {shipped['cross_entropy']:.3f} "
+            f"| {shipped['positions_beyond_window']:.3f} | {share:.1f} |"
         )
     return "\n".join(lines)
 
