@@ -21,7 +21,14 @@ from transferstats.results.estimate import Estimate
 from transferstats.stats.crossed import Labels, VarianceParts, assemble
 from transferstats.stats.influence import FloatArray, is_scalar
 from transferstats.stats.intervals import check_conf_level, effective_df
-from transferstats.stats.quantiles import PLAIN, LevelMap, bca_levels, expanded_levels, quantile_interval
+from transferstats.stats.quantiles import (
+    PLAIN,
+    LevelMap,
+    bca_levels,
+    expanded_levels,
+    measured_coverage,
+    quantile_interval,
+)
 from transferstats.stats.resampling import Replicates, Sample, plain_variances, prepare_sample, resample
 from transferstats.stats.statistics import StatisticLike
 
@@ -172,7 +179,8 @@ def finish(draws: Sequence[Draws], labels: Labels, plan: Bootstrap, *, conf_leve
     both = sum((one.replicates.both - one.estimate for one in draws), np.zeros(1)) / len(draws) + mean
     parts = _merge([three_resamplings(one, mean, len(draws), scale) for one in draws])
     method = "two-term bootstrap" if plan.kind == "two_term" else f"pigeonhole {plan.kind} bootstrap"
-    note = "; ".join(text for text in (labels.note, _failures(both, plan)) if text)
+    quoted = "" if plan.kind == "two_term" else measured_coverage(plan.kind, labels.n_seeds)
+    note = "; ".join(text for text in (labels.note, _failures(both, plan), quoted) if text)
     result = assemble(mean, parts, replace(labels, method=method, note=note), conf_level=conf_level, scale=scale)
     result = replace(result, replicates=both[:, 0] if labels.scalar else both)
     if plan.kind == "two_term" or np.isnan(parts.variances).all():
