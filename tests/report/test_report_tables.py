@@ -90,11 +90,21 @@ def test_html_marks_headers_and_sort_keys() -> None:
 def test_claims_put_the_average_first_and_each_caveat_once(study: Evidence) -> None:
     shown = table(study)
     assert [row[2].text for row in shown.rows[:3]] == ["average", "code", "wikitext"]
-    assert [text for _, text in shown.footnotes] == ["3 seeds: valid, but wide", "a second caveat"]
+    reasons = ["3 seeds: valid, but wide", "a second caveat", "the study has no shared lens"]
+    assert [text for _, text in shown.footnotes] == reasons
     inconclusive = next(row for row in shown.rows if row[6].text == "inconclusive")
     assert inconclusive[7].text == "a, b"
     untested = next(row for row in shown.rows if row[6].text == "not tested")
     assert [cell.text for cell in untested[3:6]] == ["\u2013"] * 3
+
+
+def test_untested_claims_become_one_row_with_the_reason(study: Evidence) -> None:
+    untested = study.claims[-1]
+    twice = replace(study, claims=(*study.claims, replace(untested, dataset="wikitext")))
+    rows = [row for row in table(twice).rows if row[6].text == "not tested"]
+    assert [row[2].text for row in rows] == ["all"]
+    other = replace(study, claims=(*study.claims, replace(untested, dataset="wikitext", reason="another reason")))
+    assert len([row for row in table(other).rows if row[6].text == "not tested"]) == 2
 
 
 def test_every_result_is_a_table_with_the_shared_columns(study: Evidence) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from transferstats.report import formats, wording
+from transferstats.report.figures_matrix import MOST_PRINTED
 from transferstats.results import DatasetEvidence, DecayFit, Estimate, Evidence, NullTest
 from transferstats.results.base import FloatArray
 
@@ -48,12 +49,13 @@ def matrix(x: Evidence, data: DatasetEvidence, kind: str, missing: int | None = 
         "over null replicates: the penalty to expect from training noise alone.",
         "excess": "Observed penalty minus its mean under the shared-lens null, cell by cell.",
     }[kind]
+    mark = "Hatched with italic numbers" if len(x.layers) <= MOST_PRINTED else "Dotted"
     marks = (
-        f" Hatched with italic numbers: the cell's {_ci(x)} includes 0 (each cell on its own, not adjusted for "
+        f" {mark}: the cell's {_ci(x)} includes 0 (each cell on its own, not adjusted for "
         f"{len(data.cells.terms)} cells)."
     )
     if missing:
-        marks += f" {missing} of {len(data.cells.terms)} cells have no interval; they are hatched too."
+        marks += f" {missing} of {len(data.cells.terms)} cells have no interval; they are marked too."
     return (
         f"{what} Rows are sources, columns are targets; the diagonal is 0 by construction and left out. Colour "
         "steps follow the square root of the size, blue above 0 and orange below."

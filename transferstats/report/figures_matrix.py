@@ -69,7 +69,9 @@ def _cell(axes: Axes, value: float, place: tuple[int, int], unsure: bool, larges
     colour = (COOL if value >= 0 or math.isnan(value) else WARM)[step]
     corner = (target - 0.5, source - 0.5)
     axes.add_patch(Rectangle(corner, 1, 1, facecolor=colour, edgecolor="none"))
-    if unsure:
+    if unsure and size > MOST_PRINTED:
+        axes.plot([target], [source], marker="o", markersize=2, color=INK, linestyle="none")
+    elif unsure:
         # Two patches: the line colour of a hatch is the edge colour, and the edge itself is not wanted.
         axes.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="////", edgecolor=MUTED, linewidth=0, alpha=0.45))
     if size <= MOST_PRINTED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import singledispatch
 from typing import Any
 
@@ -138,7 +138,7 @@ def _evidence(x: Evidence) -> Table:
 
 def claims_table(claims: Iterable[Claim], data: pd.DataFrame) -> Table:
     """The table of verdicts: one row a claim and dataset, the average first; caveats as footnotes."""
-    listed = ordered_claims(claims)
+    listed = merged_claims(ordered_claims(claims))
     marks = {text: _mark(i) for i, text in enumerate(dict.fromkeys(c for claim in listed for c in claim.caveats))}
     levels = {claim.estimate.conf_level for claim in listed if claim.estimate is not None}
     confidence = formats.level(levels.pop()) if len(levels) == 1 else "Confidence"
@@ -163,6 +163,23 @@ def ordered_claims(claims: Iterable[Claim]) -> list[Claim]:
     return sorted(listed, key=lambda claim: (position[claim.key], claim.dataset != AVERAGE))
 
 
+def merged_claims(claims: list[Claim]) -> list[Claim]:
+    """Claims that no dataset could test, for one and the same reason, as one row that gives the reason."""
+    found: dict[str, list[Claim]] = {}
+    for claim in claims:
+        found.setdefault(claim.key, []).append(claim)
+    merged: list[Claim] = []
+    for group in found.values():
+        first = group[0]
+        reasons = {claim.reason for claim in group}
+        if all(claim.estimate is None for claim in group) and len(reasons) == 1:
+            name = first.dataset if len(group) == 1 else "all"
+            merged.append(replace(first, dataset=name, caveats=(*first.caveats, first.reason)))
+        else:
+            merged.extend(group)
+    return merged
+
+
 def _mark(index: int) -> str:
     """a, b, ..., z, aa, ab, ..."""
     letters = "abcdefghijklmnopqrstuvwxyz"
@@ -171,7 +188,7 @@ def _mark(index: int) -> str:
 
 def _claim_row(claim: Claim, marks: Mapping[str, str]) -> tuple[Cell, ...]:
     key = formats.legible(claim.key)
-    own = ", ".join(dict.fromkeys(marks[text] for text in claim.caveats))
+    own = ", ".join(sorted({marks[text] for text in claim.caveats}, key=lambda mark: (len(mark), mark)))
     return (
         Cell(key, key),
         Cell(formats.legible(claim.title), claim.title),
