@@ -191,8 +191,9 @@ def explanations(frame: pd.DataFrame, checks: list[Check]) -> list[str]:
     without = frame[frame["n_failed"] > 0].groupby(["method", "target"])[["n_failed", "n_sets"]].sum()
     for (method, target), row in without.iterrows():
         lines.append(
-            f"{method}, {target}: {row['n_failed']} of {row['n_sets']} data sets had no interval (a fit on the bound "
-            "of its parameter, or a share whose denominator is not clearly different from 0) and are left out."
+            f"{method}, {target}: {row['n_failed']} of {row['n_sets']} data sets had no interval (a fit on the "
+            "bound of its parameter, or a share whose denominator is not clearly different from 0) and are left "
+            "out."
         )
     return ["## Reading", "", *[f"- {line}" for line in lines], ""]
 
