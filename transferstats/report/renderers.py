@@ -43,6 +43,9 @@ LATEX = {
     "\u00a0": "~",
     "\u202f": r"\,",
     "\u2026": r"\ldots{}",
+    "\u201c": "``",
+    "\u201d": "''",
+    "\u00df": r"\ss{}",
     "\u21b5": r"\ensuremath{\hookleftarrow}",
     "\u2192": r"\ensuremath{\rightarrow}",
     "\u0394": r"\ensuremath{\Delta}",
@@ -50,6 +53,9 @@ LATEX = {
     "\u221e": r"\ensuremath{\infty}",
 }
 """What pdfLaTeX needs for characters that are markup, or that its fonts do not hold."""
+
+LATEX_WRAPPED = frozenset({"Claim"})
+"""Columns of sentences, which must break to fit a page."""
 
 MARKDOWN = re.compile(r"([\\`*_{}\[\]|~$])")
 """Characters that mean something anywhere in a line of Markdown."""
@@ -184,7 +190,10 @@ def markdown_table(table: Table) -> str:
 
 def latex_table(table: Table) -> str:
     """The table as LaTeX: needs ``\\usepackage{booktabs}``; label ``tab:<name>``; the note below it."""
-    columns = "".join("r" if side == "r" else "l" for side in table.align)
+    columns = "".join(
+        r"p{0.25\linewidth}" if name in LATEX_WRAPPED else "r" if side == "r" else "l"
+        for name, side in zip(table.columns, table.align, strict=True)
+    )
     head = " & ".join(escape_latex(name) for name in table.columns)
     rows = [" & ".join(escape_latex(cell.full) for cell in row) + r" \\" for row in table.rows]
     note = [rf"\par\smallskip{{\footnotesize {escape_latex(text)}\par}}" for text in notes(table)]
@@ -194,6 +203,7 @@ def latex_table(table: Table) -> str:
             r"\centering",
             rf"\caption{{{escape_latex(table.title)}}}",
             rf"\label{{tab:{table.name}}}",
+            r"\small\setlength{\tabcolsep}{4pt}",
             rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
             r"\toprule",
             head + r" \\",
