@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from transferstats.lens.head import Head, Targets, concatenate, kl_training_loss, losses
-from transferstats.lens.translator import Moments, Translators, moments, ridge
+from transferstats.lens.translator import Moments, Translators, inverse_scale, moments, ridge
 
 PATIENCE = 2  # doublings without improvement after which a lens has its minimum behind it
 
@@ -286,10 +286,11 @@ def kl_slope(head: Head, z: Tensor, targets: tuple[Targets, ...]) -> Tensor:
 
 def _input_inverse(stats: Moments, strength: Tensor) -> Tensor:
     """(G, d, d) inverse of the input covariance, ridged as the start was: silent directions stay put."""
-    scale2 = stats.covariance.diagonal(dim1=1, dim2=2).clamp_min(1e-12)
-    ridged = stats.covariance + torch.diag_embed(strength[:, None] * scale2)
-    inverse: Tensor = torch.linalg.inv(ridged)
-    return inverse.float()
+    scaling = inverse_scale(stats)
+    standard = stats.covariance * scaling[:, :, None] * scaling[:, None, :]
+    eye = torch.eye(scaling.shape[1], dtype=torch.float64, device=scaling.device)
+    inverse: Tensor = torch.linalg.inv(standard + strength[:, None, None] * eye)
+    return (inverse * scaling[:, :, None] * scaling[:, None, :]).float()
 
 
 def _output_inverse(head: Head, train: Sample, start: Translators, plan: FitPlan, rng: torch.Generator) -> Tensor:

@@ -70,22 +70,38 @@ def moments(hidden: Tensor, final: Tensor, prior: Translators) -> Moments:
     h_sum = torch.zeros(n_maps, width, dtype=torch.float64, device=hidden.device)
     hh = torch.zeros(n_maps, width, width, dtype=torch.float64, device=hidden.device)
     r_sum, rh = torch.zeros_like(h_sum), torch.zeros_like(hh)
+    # Sums are taken about a point among the data: E[h h] - mean mean would leave the rounding of mean^2 as the
+    # variance of a dimension that is constant, and ridge would then make a regressor of it.
+    centre = hidden[:, :ROWS].double().mean(1)
     for start in range(0, n_rows, ROWS):
         h = hidden[:, start : start + ROWS]
         index = torch.arange(start, start + h.shape[1], device=hidden.device) % final.shape[1]
         residual = (final[:, index] - prior.apply(h)).double()
-        h = h.double()
+        h = h.double() - centre[:, None]
         h_sum += h.sum(1)
         r_sum += residual.sum(1)
         hh += h.mT @ h
         rh += residual.mT @ h
-    mean, residual_mean = h_sum / n_rows, r_sum / n_rows
+    shift, residual_mean = h_sum / n_rows, r_sum / n_rows
     return Moments(
-        mean,
-        hh / n_rows - mean[:, :, None] * mean[:, None, :],
+        centre + shift,
+        hh / n_rows - shift[:, :, None] * shift[:, None, :],
         residual_mean,
-        rh / n_rows - residual_mean[:, :, None] * mean[:, None, :],
+        rh / n_rows - residual_mean[:, :, None] * shift[:, None, :],
     )
+
+
+def inverse_scale(stats: Moments) -> Tensor:
+    """(G, d) one over the standard deviation of each input dimension; 0 for a silent one.
+
+    A dimension that is constant up to the rounding of float32 is silent: scaled to unit variance it would become a
+    regressor of pure noise, with weights that ruin the lens on every layer where the dimension moves.
+    """
+    deviation = stats.covariance.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
+    return torch.where(deviation > RESOLUTION * stats.mean.abs(), 1 / deviation, 0.0)
+
+
+RESOLUTION = 1e-6  # of the mean; float32 states round at 6e-8 of theirs
 
 
 def ridge(stats: Moments, prior: Translators, strength: float) -> Translators:
@@ -94,10 +110,10 @@ def ridge(stats: Moments, prior: Translators, strength: float) -> Translators:
     Inputs are standardised first, so that an outlier dimension does not set the scale of the penalty.
     ``strength``: lambda in units of the variance of a standardised input.
     """
-    scale = stats.covariance.diagonal(dim1=1, dim2=2).clamp_min(1e-12).sqrt()
-    standard = stats.covariance / scale[:, :, None] / scale[:, None, :]
-    eye = torch.eye(scale.shape[1], dtype=torch.float64, device=scale.device)
-    solved = torch.linalg.solve(standard + strength * eye, (stats.cross / scale[:, None, :]).mT).mT
-    extra = solved / scale[:, None, :]
+    scaling = inverse_scale(stats)
+    standard = stats.covariance * scaling[:, :, None] * scaling[:, None, :]
+    eye = torch.eye(scaling.shape[1], dtype=torch.float64, device=scaling.device)
+    solved = torch.linalg.solve(standard + strength * eye, (stats.cross * scaling[:, None, :]).mT).mT
+    extra = solved * scaling[:, None, :]
     bias = stats.residual_mean - (extra @ stats.mean[:, :, None]).squeeze(-1)
     return Translators(prior.weight + extra.float(), prior.bias + bias.float())
