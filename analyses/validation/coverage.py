@@ -54,13 +54,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small studies only, fewer data sets")
     parser.add_argument("--sets", type=int, help="simulated data sets per setting")
+    parser.add_argument("--study", nargs="+", help="these studies only, such as targets bootstrap null_test")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--store", type=Path, default=Path("runs/validation"), help="folder of finished settings")
     parser.add_argument("--out", type=Path, help="folder of the report")
     parser.add_argument("--publish", type=Path, help="file for the coverages that the package quotes in its notes")
     options = parser.parse_args()
     n_sets = options.sets or (300 if options.quick else 2000)
-    settings = list(quick(n_sets) if options.quick else full(n_sets))
+    chosen = quick(n_sets) if options.quick else full(n_sets)
+    settings = [setting for setting in chosen if not options.study or setting.study in options.study]
     if options.jobs > 1:
         with ProcessPoolExecutor(options.jobs) as executor:
             paths = run(settings, options.store, executor)

@@ -14,8 +14,10 @@ import pandas as pd
 import scipy
 from checks import Check, all_checks
 from settings import ALL_REGIMES
+from tally import N_LAYERS
 
 import transferstats
+from transferstats.simulation import REGIMES
 
 mpl.use("Agg")
 mpl.rcParams.update({"svg.hashsalt": "transferstats", "svg.fonttype": "none", "font.size": 9})
@@ -55,7 +57,8 @@ def write_report(
     pd.DataFrame([asdict(check) for check in checks]).to_csv(
         out / "checks.csv", index=False, float_format="%.6g", lineterminator="\n"
     )
-    draw(frame, out / "coverage.svg")
+    if (frame["study"] == "bootstrap").any():
+        draw(frame, out / "coverage.svg")
     (out / "README.md").write_text(text(frame, checks), encoding="utf-8")
     if published is not None:
         published_coverage(frame).to_csv(published, index=False, float_format="%.4g", lineterminator="\n")
@@ -118,30 +121,8 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
 
 def text(frame: pd.DataFrame, checks: list[Check]) -> str:
     """README.md."""
-    kept = sum(check.holds for check in checks)
-    sizes = frame.groupby("study")["n_sets"].agg(["min", "max"])
-    settings = frame.drop_duplicates(["study", "regime", "n_seeds", "n_units", "n_null"])
     lines = [
-        "# Coverage of transferstats intervals and tests",
-        "",
-        "Made by `python analyses/validation/coverage.py`; every number below is computed by it from "
-        "`coverage.csv`. `checks.csv` holds the table of promises, `manifest.json` what made them.",
-        "",
-        f"**{kept} of {len(checks)} promises kept.** {len(settings)} simulated studies, each repeated "
-        f"{sizes['min'].min()} to {sizes['max'].max()} times (Monte-Carlo error of a 95 % coverage: "
-        f"{100 * np.sqrt(0.95 * 0.05 / sizes['max'].max()):.1f} to "
-        f"{100 * np.sqrt(0.95 * 0.05 / sizes['min'].min()):.1f} points).",
-        "",
-        "A study is K seeds x N units on 6 layers; its true penalty saturates with distance and is asymmetric. "
-        "Regimes say who causes the variance of a mean: `seed` 95 % seeds, `unit` 2 % seeds, `balanced` 49 %, "
-        "`heavy` 30 % with t(3) units, `skewed` 50 % with log-normal units (skewness 6) and gamma seeds "
-        "(skewness 1.4). Effects mix patterns over the matrix (common, growing with distance, by direction, by "
-        "layer, by cell), so no target is spared.",
-        "",
-        "![Coverage of the mean penalty by method, regime and number of seeds](coverage.svg)",
-        "",
-        "Coverage of the mean penalty, nominal 95 % (line; band: two Monte-Carlo errors).",
-        "",
+        *introduction(frame, checks),
         "## Promises",
         "",
         "| promise | bound | worst | where | kept |",
@@ -163,6 +144,47 @@ def text(frame: pd.DataFrame, checks: list[Check]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def introduction(frame: pd.DataFrame, checks: list[Check]) -> list[str]:
+    """What was simulated, how often, and the picture."""
+    sizes = frame["n_sets"]
+    settings = frame.drop_duplicates(["study", "regime", "n_seeds", "n_units", "n_null"])
+    errors = [100 * np.sqrt(0.95 * 0.05 / count) for count in (sizes.max(), sizes.min())]
+    return [
+        "# Coverage of transferstats intervals and tests",
+        "",
+        "Made by `python analyses/validation/coverage.py`; every number below is computed by it from "
+        "`coverage.csv`. `checks.csv` holds the table of promises, `manifest.json` what made them.",
+        "",
+        f"**{sum(check.holds for check in checks)} of {len(checks)} promises kept.** {len(settings)} simulated "
+        f"studies, each repeated {sizes.min()} to {sizes.max()} times (Monte-Carlo error of a 95 % coverage: "
+        f"{errors[0]:.1f} to {errors[1]:.1f} points).",
+        "",
+        f"A study is K seeds x N units on {N_LAYERS} layers; its true penalty saturates with distance and is "
+        f"asymmetric. Where the variance of a mean comes from: {regimes_in_words()}. Effects mix patterns over "
+        "the matrix (common, growing with distance, by direction, by layer, by cell), so no target is spared.",
+        "",
+        "![Coverage of the mean penalty by method, regime and number of seeds](coverage.svg)",
+        "",
+        "Coverage of the mean penalty, nominal 95 % (line; band: two Monte-Carlo errors).",
+        "",
+    ]
+
+
+def regimes_in_words() -> str:
+    """The regimes as the simulation defines them."""
+    words = []
+    for name in ALL_REGIMES:
+        regime = REGIMES[name]
+        shapes = [
+            f"{shape} {what}"
+            for what, shape in (("seeds", regime.seed_shape), ("units", regime.unit_shape))
+            if shape != "normal"
+        ]
+        extra = f", {' and '.join(shapes)}" if shapes else ""
+        words.append(f"`{name}` {100 * regime.seed_share:.0f} % seeds{extra}")
+    return "; ".join(words) + " (heavy: t with 3 df; skewed: log-normal units, gamma seeds)"
 
 
 def explanations(frame: pd.DataFrame, checks: list[Check]) -> list[str]:

@@ -294,19 +294,8 @@ def assemble(
     check_conf_level(conf_level)
     if scale not in ("identity", "log"):
         raise DesignError(f"unknown scale {scale!r}: use 'identity' or 'log'")
-    values = parts.variances
-    residual = parts.residual
-    if scale == "log":
-        positive = np.where(estimate > 0, estimate, np.nan)
-        values, residual = values / positive**2, residual / positive**2
-        low, high = (
-            np.exp(limit)
-            for limit in interval_from_parts(np.log(positive), values, parts.dfs, conf_level=conf_level)
-        )
-        p_value = np.full(estimate.shape, np.nan)
-    else:
-        low, high = interval_from_parts(estimate, values, parts.dfs, conf_level=conf_level)
-        p_value = p_two_sided(estimate, values, parts.dfs)
+    working = _on_log_scale(estimate, parts) if scale == "log" else parts
+    low, high, p_value = _limits(estimate, working, conf_level, scale)
     spread = parts.variances.sum(axis=0)
     error = np.sqrt(np.where(spread > 0, spread, np.nan))
     statistic = estimate / error if scale == "identity" else np.full(estimate.shape, np.nan)
@@ -320,14 +309,14 @@ def assemble(
         std_error=shaped(error),
         statistic=shaped(statistic),
         df=shaped(effective_df(parts.variances, parts.dfs)),
-        p_value=shaped(np.asarray(p_value)),
+        p_value=shaped(p_value),
         conf_low=shaped(low),
         conf_high=shaped(high),
         conf_level=float(conf_level),
-        parts=shaped(values),
+        parts=shaped(working.variances),
         dfs=parts.dfs,
         part_names=parts.names,
-        residual=shaped(residual),
+        residual=shaped(working.residual),
         n_seeds=labels.n_seeds,
         n_units=labels.n_units,
         unit=labels.unit,
@@ -336,6 +325,26 @@ def assemble(
         scale=scale,
         dataset=labels.dataset,
     )
+
+
+def _on_log_scale(estimate: FloatArray, parts: VarianceParts) -> VarianceParts:
+    """Delta method: variances of log(estimate); NaN where the estimate is not positive."""
+    positive = np.where(estimate > 0, estimate, np.nan)
+    return replace(
+        parts, variances=parts.variances / positive**2, residual=np.asarray(parts.residual / positive**2)
+    )
+
+
+def _limits(
+    estimate: FloatArray, working: VarianceParts, conf_level: float, scale: str
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """(low, high, two-sided p against 0); on the log scale no p, because 0 lies infinitely far away."""
+    if scale == "identity":
+        interval = interval_from_parts(estimate, working.variances, working.dfs, conf_level=conf_level)
+        return interval.conf_low, interval.conf_high, p_two_sided(estimate, working.variances, working.dfs)
+    logs = np.log(np.where(estimate > 0, estimate, np.nan))
+    interval = interval_from_parts(logs, working.variances, working.dfs, conf_level=conf_level)
+    return np.exp(interval.conf_low), np.exp(interval.conf_high), np.full(estimate.shape, np.nan)
 
 
 def _notes(estimate: FloatArray, parts: VarianceParts, labels: Labels, scale: str) -> list[str]:

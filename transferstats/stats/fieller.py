@@ -75,6 +75,20 @@ class ShareParts:
         )
         return np.stack([self.replicates, ratio**2 * self.seeds, np.maximum(unit, 0.0)])
 
+    def only(self, term: int) -> ShareParts:
+        """The same for one term."""
+        chosen = slice(term, term + 1)
+        return ShareParts(
+            self.seeds[chosen],
+            self.replicates[chosen],
+            self.observed[chosen],
+            self.null[chosen],
+            self.cross[chosen],
+            self.residual[chosen],
+            self.null_residual[chosen],
+            self.dfs,
+        )
+
 
 def share_parts(observed: FloatArray, null: FloatArray) -> ShareParts:
     """From influence tables (m, K, N) and (m, R, N) on the same units; needs R >= 2 and N >= 2."""
@@ -108,11 +122,14 @@ def share_limits(
     dfs = np.concatenate([one.dfs for one in parts])
     quantiles = np.asarray(scipy_stats.t.isf((1 - conf_level) / 2, dfs))
 
-    def stacked(ratio: FloatArray | float) -> FloatArray:
-        return weight * np.concatenate([one.at(ratio) for one in parts])
-
     def half_width(term: int) -> Callable[[float], float]:
-        return lambda ratio: float(np.sqrt(quantiles**2 @ stacked(ratio)[:, term]))
+        own = [one.only(term) for one in parts]
+
+        def at(ratio: float) -> float:
+            variance = weight * np.concatenate([one.at(ratio)[:, 0] for one in own])
+            return float(np.sqrt(quantiles**2 @ variance))
+
+        return at
 
     limits = np.array(
         [
@@ -121,7 +138,7 @@ def share_limits(
         ]
     )
     with np.errstate(divide="ignore", invalid="ignore"):
-        variance = stacked(null / observed) / observed**2
+        variance = weight * np.concatenate([one.at(null / observed) for one in parts]) / observed**2
     names = ("null replicates", "seeds", "units") * len(parts)
     residual = np.full(observed.shape, np.nan)
     return limits[:, 0], limits[:, 1], VarianceParts(variance, dfs, names, residual)
