@@ -33,10 +33,11 @@ SMALL = Table(
 def test_latex_snapshot() -> None:
     assert SMALL.latex() == (
         "\\begin{table}\n\\centering\n\\caption{A \\& B}\n\\label{tab:small}\n"
-        "\\small\\setlength{\\tabcolsep}{4pt}\n"
+        "\\footnotesize\\setlength{\\tabcolsep}{4pt}\n"
         "\\begin{tabular}{@{}lr@{}}\n\\toprule\n"
         "Term & Estimate \\\\\n\\midrule\n"
-        "x\\_1 & \\ensuremath{-}0.5 [\\ensuremath{-}1.0, 0.0] \\\\\n50 \\% & 1 nats \\\\\n"
+        "x\\_1 & \\ensuremath{-}0.5 [\\ensuremath{-}1.0, 0.0] \\\\\n50 \\% & "
+        "\\begin{tabular}[t]{@{}r@{}}1\\\\nats\\end{tabular} \\\\\n"
         "\\bottomrule\n\\end{tabular}\n"
         "\\par\\smallskip{\\footnotesize 100 \\% of it.\\par}\n"
         "\\par\\smallskip{\\footnotesize a: few seeds.\\par}\n"

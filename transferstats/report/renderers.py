@@ -54,6 +54,9 @@ LATEX = {
 }
 """What pdfLaTeX needs for characters that are markup, or that its fonts do not hold."""
 
+LONG_HEADING = 14
+"""Characters above which a LaTeX heading takes two lines."""
+
 LATEX_WRAPPED = frozenset({"Claim"})
 """Columns of sentences, which must break to fit a page."""
 
@@ -194,8 +197,13 @@ def latex_table(table: Table) -> str:
         r"p{0.25\linewidth}" if name in LATEX_WRAPPED else "r" if side == "r" else "l"
         for name, side in zip(table.columns, table.align, strict=True)
     )
-    head = " & ".join(escape_latex(name) for name in table.columns)
-    rows = [" & ".join(escape_latex(cell.full) for cell in row) + r" \\" for row in table.rows]
+    head = " & ".join(
+        _stacked(*_halves(name), side) for name, side in zip(table.columns, table.align, strict=True)
+    )
+    rows = [
+        " & ".join(_latex_cell(cell, side) for cell, side in zip(row, table.align, strict=True))
+        for row in table.rows
+    ]
     note = [rf"\par\smallskip{{\footnotesize {escape_latex(text)}\par}}" for text in notes(table)]
     return "\n".join(
         [
@@ -203,12 +211,12 @@ def latex_table(table: Table) -> str:
             r"\centering",
             rf"\caption{{{escape_latex(table.title)}}}",
             rf"\label{{tab:{table.name}}}",
-            r"\small\setlength{\tabcolsep}{4pt}",
+            r"\footnotesize\setlength{\tabcolsep}{4pt}",
             rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
             r"\toprule",
             head + r" \\",
             r"\midrule",
-            *rows,
+            *(row + r" \\" for row in rows),
             r"\bottomrule",
             r"\end{tabular}",
             *note,
@@ -216,6 +224,27 @@ def latex_table(table: Table) -> str:
             "",
         ]
     )
+
+
+def _latex_cell(cell: Cell, side: str) -> str:
+    return _stacked(cell.text, cell.aside, side)
+
+
+def _stacked(above: str, below: str, side: str) -> str:
+    """One line, or two in a nested tabular: wide tables must fit the width of a page."""
+    if not below:
+        return escape_latex(above)
+    inner = f"{escape_latex(above)}\\\\{escape_latex(below)}"
+    return rf"\begin{{tabular}}[t]{{@{{}}{side}@{{}}}}{inner}\end{{tabular}}"
+
+
+def _halves(heading: str) -> tuple[str, str]:
+    """A long heading in two lines, broken at the space nearest to its middle."""
+    if len(heading) <= LONG_HEADING or " " not in heading:
+        return heading, ""
+    spaces = [index for index, letter in enumerate(heading) if letter == " "]
+    middle = min(spaces, key=lambda index: abs(index - len(heading) / 2))
+    return heading[:middle], heading[middle + 1 :]
 
 
 def typst_table(table: Table) -> str:
