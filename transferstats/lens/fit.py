@@ -15,9 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from transferstats.errors import DesignError
 from transferstats.lens.head import Head, Targets, concatenate, kl_training_loss, losses
 from transferstats.lens.translator import Moments, Translators, inverse_scale, moments, ridge
 
+METHODS: tuple[str, ...] = ("kl", "ridge")
+ANCHORS: tuple[str, ...] = ("ridge", "shared")
 PATIENCE = 2  # doublings without improvement after which a lens has its minimum behind it
 
 Progress = Callable[[str, int], None]
@@ -54,6 +57,15 @@ class FitPlan:
     max_steps: int = 1024
     tolerance: float = 0.003
     relative_tolerance: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS or self.anchor not in ANCHORS:
+            raise DesignError(
+                f"unknown method {self.method!r} or anchor {self.anchor!r}: use one of {', '.join(METHODS)} and one "
+                f"of {', '.join(ANCHORS)}"
+            )
+        if not self.strengths or min(self.strengths) <= 0 or min(self.batch, self.constant, self.first) < 1:
+            raise DesignError("a fit needs ridge strengths above 0, and batch, constant and first of at least 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +219,10 @@ def _doubling(
             break
         target *= 2
     train_kl = mean_kl(head, best, train)
+    if bool((rises > 0).any()):
+        # Held-out kl may rise because the minimum lies behind, while training kl goes on falling; or because the
+        # descent diverges, which is no evidence of a minimum.
+        converged &= mean_kl(head, averaged, train) <= train_kl + plan.tolerance
     return best, Certificate(start_kl, best_kl, train_kl, change, steps, strength, converged)
 
 
