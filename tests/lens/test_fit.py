@@ -1,0 +1,284 @@
+"""Fits against an independent optimiser and rotations of the state; certificates that tell the truth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from brute_force import make_head
+from scipy.optimize import minimize
+from torch import Tensor
+
+from transferstats.errors import DesignError
+from transferstats.lens.fit import Certificate, FitPlan, Sample, fit_lenses, mean_kl
+from transferstats.lens.head import Head, final_targets
+from transferstats.lens.pipeline import fit_pipeline
+from transferstats.lens.translator import Translators
+
+OPTIMUM = 1e-3  # nats: how far from the minimum a lens may stop; penalties of interest are 10 to 100 times this
+WIDTH, OUTPUTS, LAYERS = 8, 20, 2
+PLAN = FitPlan(batch=256, max_steps=1024, first=32, tolerance=1e-4, relative_tolerance=0.0)
+
+
+@cache
+def world(rows: int = 4000, *, silent: int = 0, rng: int = 0) -> tuple[Head, Sample]:
+    """A head without norm, so that kl is convex in the lens, and two layers that know part of the final state.
+
+    ``silent`` directions, in general position, never move in the states.
+    """
+    draw = torch.Generator().manual_seed(rng)
+    plain = make_head(OUTPUTS, WIDTH, rng=rng)
+    head = Head(lambda z: z, plain.weight, plain.bias, None)
+    final = torch.randn(rows, WIDTH, generator=draw) * torch.linspace(0.3, 1.5, WIDTH)
+    noise = torch.randn(LAYERS, rows, WIDTH, generator=draw) * torch.tensor([1.0, 0.4])[:, None, None]
+    mixing = torch.linalg.qr(torch.randn(LAYERS, WIDTH, WIDTH, generator=draw))[0]
+    hidden = (final + noise) @ mixing + 0.5
+    if silent:
+        basis = torch.linalg.qr(torch.randn(WIDTH, WIDTH - silent, generator=draw))[0]
+        hidden = hidden @ basis @ basis.T
+    labels = torch.randint(OUTPUTS, (rows,), generator=draw)
+    return head, Sample(hidden, final[None], (final_targets(head, final, labels),))
+
+
+def halves(sample: Sample) -> tuple[Sample, Sample]:
+    rows = torch.arange(sample.hidden.shape[1])
+    return part(sample, rows[rows % 4 != 0]), part(sample, rows[rows % 4 == 0])
+
+
+def part(sample: Sample, rows: Tensor) -> Sample:
+    targets = tuple(one.rows(rows) for one in sample.targets)
+    return Sample(sample.hidden[:, rows], sample.final[:, rows], targets)
+
+
+def fit(
+    head: Head,
+    train: Sample,
+    held_out: Sample,
+    plan: FitPlan = PLAN,
+    prior: Translators | None = None,
+    rng: int = 0,
+) -> tuple[Translators, Certificate]:
+    n_maps, _, width = train.hidden.shape
+    prior = prior or Translators.identity(n_maps, width)
+    return fit_lenses(head, train, held_out, prior, plan, rng=torch.Generator().manual_seed(rng))
+
+
+def least_kl(head: Head, sample: Sample, layer: int) -> float:
+    """The least mean kl of any affine lens, by L-BFGS on all rows in float64 with full logits."""
+    h, weight, bias = sample.hidden[layer].double(), head.weight.double(), head.bias.double()
+    log_p = torch.log_softmax(sample.final[0].double() @ weight.T + bias, -1)
+
+    def value_and_slope(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        lens = torch.tensor(flat, requires_grad=True)
+        matrix, offset = lens[: WIDTH * WIDTH].reshape(WIDTH, WIDTH), lens[WIDTH * WIDTH :]
+        log_q = torch.log_softmax((h @ matrix.T + offset) @ weight.T + bias, -1)
+        kl = (log_p.exp() * (log_p - log_q)).sum(-1).mean()
+        (slope,) = torch.autograd.grad(kl, lens)
+        return kl.item(), slope.numpy()
+
+    start = np.concatenate([np.eye(WIDTH).ravel(), np.zeros(WIDTH)])
+    return float(minimize(value_and_slope, start, jac=True, method="L-BFGS-B", options={"maxiter": 3000}).fun)
+
+
+def test_the_fit_reaches_the_minimum_that_l_bfgs_finds() -> None:
+    """Held-out rows equal training rows here, so that both minimise the same number."""
+    head, sample = world()
+    lenses, certificate = fit(head, sample, sample)
+    reached = mean_kl(head, lenses, sample)
+    for layer in range(LAYERS):
+        least = least_kl(head, sample, layer)
+        assert least > 0.01
+        assert -1e-5 < float(reached[layer]) - least < OPTIMUM
+    assert bool(certificate.converged.all())
+    assert bool((certificate.start_kl > certificate.held_out_kl + OPTIMUM).any())  # ridge alone was not enough
+
+
+def test_the_fit_does_not_depend_on_the_axes_of_the_state() -> None:
+    """States and prior rotated together: the same lens in other coordinates."""
+    head, sample = world()
+    train, held_out = halves(sample)
+    draw = torch.Generator().manual_seed(5)
+    turn = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=draw))[0]
+
+    def turned(one: Sample) -> Sample:
+        return replace(one, hidden=one.hidden @ turn.T)
+
+    back = Translators((turn.T - torch.eye(WIDTH)).repeat(LAYERS, 1, 1), torch.zeros(LAYERS, WIDTH))
+    _, straight = fit(head, train, held_out)
+    _, rotated = fit(head, turned(train), turned(held_out), prior=back)
+    assert (straight.held_out_kl - rotated.held_out_kl).abs().max() < OPTIMUM
+
+
+def _silent_basis(sample: Sample, layer: int, silent: int) -> Tensor:
+    """(silent, d) directions, in the metric of the standardised inputs, in which a layer does not move."""
+    h = sample.hidden[layer].double()
+    centred = (h - h.mean(0)) / h.std(0, correction=0)
+    _, values, directions = torch.linalg.svd(centred, full_matrices=False)
+    assert values[-silent] < 1e-3 * values[0]
+    return directions[-silent:] * h.std(0, correction=0)
+
+
+@pytest.mark.parametrize("prior", ["identity", "random"])
+def test_silent_directions_stay_where_the_prior_put_them(prior: str) -> None:
+    """A lens that was moved there fails on every layer whose states do move there."""
+    head, sample = world(silent=3)
+    train, held_out = halves(sample)
+    draw = torch.Generator().manual_seed(6)
+    start = Translators.identity(LAYERS, WIDTH)
+    if prior == "random":
+        start = Translators(0.3 * torch.randn(LAYERS, WIDTH, WIDTH, generator=draw), start.bias)
+    lenses, _ = fit(head, train, held_out, prior=start)
+    for layer in range(LAYERS):
+        moved = (lenses.weight[layer] - start.weight[layer]).double()
+        basis = _silent_basis(train, layer, 3)
+        silent = (moved @ basis.T).norm() / basis.norm()
+        assert silent < 1e-3 * moved.norm(), (float(silent), float(moved.norm()))
+
+
+def test_a_fit_is_repeatable_to_the_bit_and_its_seed_hardly_matters() -> None:
+    head, sample = world()
+    train, held_out = halves(sample)
+    one, first = fit(head, train, held_out)
+    two, _ = fit(head, train, held_out)
+    assert torch.equal(one.weight, two.weight)
+    assert torch.equal(one.bias, two.bias)
+    other, second = fit(head, train, held_out, rng=1)
+    assert not torch.equal(one.weight, other.weight)
+    assert (first.held_out_kl - second.held_out_kl).abs().max() < OPTIMUM
+
+
+def test_a_lens_does_not_depend_on_which_others_are_fitted_beside_it() -> None:
+    head, sample = world()
+    train, held_out = halves(sample)
+    _, together = fit(head, train, held_out)
+    for layer in range(LAYERS):
+        rows = slice(layer, layer + 1)
+        alone = [replace(one, hidden=one.hidden[rows]) for one in (train, held_out)]
+        _, certificate = fit(head, *alone)
+        assert abs(float(certificate.held_out_kl[0] - together.held_out_kl[layer])) < OPTIMUM
+
+
+def test_too_few_steps_are_not_called_converged() -> None:
+    head, sample = world()
+    train, held_out = halves(sample)
+    weak = replace(PLAN, first=1, max_steps=1, strengths=(1.0,), learning_rate=0.3)
+    _, certificate = fit(head, train, held_out, weak)
+    assert not bool(certificate.converged.any())
+    assert bool((certificate.change > PLAN.tolerance).all())
+
+
+def test_no_steps_at_all_are_not_called_converged() -> None:
+    head, sample = world()
+    train, held_out = halves(sample)
+    lenses, certificate = fit(head, train, held_out, replace(PLAN, first=32, max_steps=16))
+    assert not bool(certificate.converged.any())
+    assert torch.equal(certificate.steps, torch.zeros(LAYERS, dtype=torch.float64))
+    assert torch.equal(mean_kl(head, lenses, held_out), certificate.held_out_kl)
+
+
+def test_ridge_alone_is_not_called_converged() -> None:
+    head, sample = world()
+    train, held_out = halves(sample)
+    _, certificate = fit(head, train, held_out, replace(PLAN, method="ridge"))
+    assert not bool(certificate.converged.any())
+    assert bool(certificate.change.isnan().all())
+    assert torch.equal(certificate.held_out_kl, certificate.start_kl)
+
+
+def test_a_descent_that_diverges_is_not_called_converged() -> None:
+    """The ridge start is kept, which no step improved; that is not a minimum."""
+    head, sample = world()
+    train, held_out = halves(sample)
+    _, certificate = fit(head, train, held_out, replace(PLAN, learning_rate=1e4, max_steps=256))
+    assert not bool(certificate.converged.any())
+
+
+def test_the_certificate_tells_the_kl_of_the_lens_that_is_returned() -> None:
+    head, sample = world()
+    train, held_out = halves(sample)
+    lenses, certificate = fit(head, train, held_out, replace(PLAN, max_steps=64))
+    assert torch.equal(certificate.held_out_kl, mean_kl(head, lenses, held_out))
+    assert torch.equal(certificate.train_kl, mean_kl(head, lenses, train))
+    assert bool((certificate.held_out_kl <= certificate.start_kl).all())
+
+
+def test_early_stopping_guards_against_overfitting() -> None:
+    """A handful of training rows: the kept lens is no worse on held-out rows than the ridge start."""
+    head, sample = world()
+    train, held_out = halves(sample)
+    few = part(train, torch.arange(24))
+    _, certificate = fit(head, few, held_out, replace(PLAN, batch=24, strengths=(1e-4,), max_steps=512))
+    assert bool((certificate.held_out_kl <= certificate.start_kl).all())
+    assert bool((certificate.held_out_kl > certificate.train_kl).all())
+
+
+def test_mean_kl_of_more_rows_than_it_reads_is_close() -> None:
+    head, sample = world()
+    lens = Translators.identity(LAYERS, WIDTH)
+    whole, fewer = mean_kl(head, lens, sample), mean_kl(head, lens, sample, max_rows=400)
+    assert (whole - fewer).abs().max() < 0.2 * float(whole.max())
+    assert not torch.equal(whole, fewer)
+
+
+def test_a_softcapped_head_is_fitted_too() -> None:
+    head, sample = world()
+    capped = Head(head.norm, head.weight, head.bias, 3.0)
+    targets = final_targets(capped, sample.final[0], sample.targets[0].labels)
+    train, held_out = halves(Sample(sample.hidden, sample.final, (targets,)))
+    _, certificate = fit(capped, train, held_out, replace(PLAN, max_steps=256))
+    assert bool((certificate.held_out_kl < certificate.start_kl).any())
+    assert bool((certificate.held_out_kl > 0).all())
+
+
+def test_the_shared_lens_is_one_lens_for_the_rows_of_all_layers() -> None:
+    head, sample = world()
+    train, held_out = halves(sample)
+    plan = replace(PLAN, max_steps=256)
+    made = fit_pipeline(head, train, held_out, plan, shared=True, rng=torch.Generator().manual_seed(0))
+    assert made.shared is not None
+    assert made.shared_certificate is not None
+    by_layer = mean_kl(head, made.shared.repeat(LAYERS), held_out)
+    assert abs(float(by_layer.mean() - made.shared_certificate.held_out_kl[0])) < 1e-6
+    assert bool((by_layer >= made.own_certificate.held_out_kl - OPTIMUM).all())  # own lenses can only be better
+
+
+def test_layers_that_hold_the_same_states_have_no_shared_lens_excess() -> None:
+    head, sample = world()
+    same = replace(sample, hidden=sample.hidden[1:].repeat(2, 1, 1))
+    train, held_out = halves(same)
+    made = fit_pipeline(head, train, held_out, PLAN, shared=True, rng=torch.Generator().manual_seed(0))
+    assert made.shared is not None
+    excess = mean_kl(head, made.shared.repeat(2), held_out) - made.own_certificate.held_out_kl
+    assert excess.abs().max() < OPTIMUM
+
+
+def test_own_lenses_anchored_in_the_shared_lens_stay_there_where_states_are_silent() -> None:
+    head, sample = world(silent=3)
+    train, held_out = halves(sample)
+    plan = replace(PLAN, anchor="shared", max_steps=128)
+    made = fit_pipeline(head, train, held_out, plan, shared=True, rng=torch.Generator().manual_seed(0))
+    assert made.shared is not None
+    moved = (made.own.weight[0] - made.shared.weight[0]).double()
+    basis = _silent_basis(train, 0, 3)
+    assert (moved @ basis.T).norm() / basis.norm() < 1e-3 * made.own.weight[0].norm()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "adam"},
+        {"anchor": "mean"},
+        {"strengths": ()},
+        {"strengths": (0.0, 1.0)},
+        {"batch": 0},
+        {"first": 0},
+    ],
+    ids=str,
+)
+def test_a_plan_that_cannot_be_followed_is_refused(options: dict[str, object]) -> None:
+    """A first measurement at 0 steps would double for ever; an unknown method would be taken for kl."""
+    with pytest.raises(DesignError, match=r"unknown method|a fit needs"):
+        FitPlan(**options)  # type: ignore[arg-type]
