@@ -47,7 +47,7 @@ def test_latex_snapshot() -> None:
 
 def test_markdown_snapshot() -> None:
     assert SMALL.markdown() == (
-        "**A &amp; B**\n\n| Term | Estimate |\n| :--- | ---: |\n| x\\_1 | \u22120.5 \\[\u22121.0, 0.0\\] |\n"
+        "**A & B**\n\n| Term | Estimate |\n| :--- | ---: |\n| x\\_1 | \u22120.5 \\[\u22121.0, 0.0\\] |\n"
         "| 50 % | 1 nats |\n\n100 % of it.\n\na: few seeds.\n"
     )
 
@@ -58,7 +58,8 @@ def test_markdown_snapshot() -> None:
         ("1. not a list", "&#49;. not a list"),
         ("- not a list", "&#45; not a list"),
         ("# not a heading", "&#35; not a heading"),
-        ("a <b> & c", "a &lt;b> &amp; c"),
+        ("a <b> & c &lt; < 1", "a &lt;b> & c &amp;lt; < 1"),
+        ("0.5 [0.4, 0.6]", "0.5 \\[0.4, 0.6\\]"),
         ("http://x.invalid @y", "http&#58;//x.invalid &#64;y"),
     ],
 )

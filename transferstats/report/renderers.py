@@ -63,7 +63,7 @@ LATEX_WRAPPED = frozenset({"Claim"})
 MARKDOWN = re.compile(r"([\\`*_{}\[\]|~$])")
 """Characters that mean something anywhere in a line of Markdown."""
 
-MARKDOWN_START = re.compile(r"^(\s*)([#+=>-]|\d+(?=[.)]))")
+MARKDOWN_START = re.compile(r"^(\s*)([#+=>-](?=\s|$|[#=>-])|\d+(?=[.)](\s|$)))")
 """What means something at the beginning of a line only."""
 
 
@@ -83,7 +83,8 @@ def _latex_letter(character: str) -> str:
 
 def escape_markdown(text: str) -> str:
     """Text that Markdown (and the HTML it may become) prints as it is, links and mentions included."""
-    shown = MARKDOWN.sub(r"\\\1", formats.legible(text).replace("&", "&amp;").replace("<", "&lt;"))
+    shown = re.sub(r"&(?=#?\w)", "&amp;", formats.legible(text))
+    shown = MARKDOWN.sub(r"\\\1", re.sub(r"<(?=[A-Za-z/!?])", "&lt;", shown))
     shown = MARKDOWN_START.sub(lambda found: _entity(found.group(2), found.group(1)), shown)
     return shown.replace("://", "&#58;//").replace("www.", "www&#46;").replace("@", "&#64;")
 
