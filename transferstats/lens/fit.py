@@ -61,8 +61,8 @@ class FitPlan:
     def __post_init__(self) -> None:
         if self.method not in METHODS or self.anchor not in ANCHORS:
             raise DesignError(
-                f"unknown method {self.method!r} or anchor {self.anchor!r}: use one of {', '.join(METHODS)} and one "
-                f"of {', '.join(ANCHORS)}"
+                f"unknown method {self.method!r} or anchor {self.anchor!r}: use one of {', '.join(METHODS)} "
+                f"and one of {', '.join(ANCHORS)}"
             )
         if not self.strengths or min(self.strengths) <= 0 or min(self.batch, self.constant, self.first) < 1:
             raise DesignError("a fit needs ridge strengths above 0, and batch, constant and first of at least 1")
