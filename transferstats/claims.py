@@ -8,7 +8,7 @@ penalty of interest.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -237,7 +237,7 @@ def distance_adds(ask: Ask) -> Iterator[Answer]:
         return
     fit = regress(f"penalty ~ distance + {SIMILARITY} + direction", ask.grid, conf_level=ask.conf_level)
     for one in fit.estimates:
-        picked = one.pick("distance")
+        picked = replace(one.pick("distance"), unit=f"{ask.grid.unit} per layer")
         p_value, verdict, reason = _directional(picked, ask, 1)
         yield Answer("C8", title, estimand, one.dataset, picked, p_value, verdict, reason)
 

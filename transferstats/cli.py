@@ -124,7 +124,7 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--anchor", choices=("ridge", "shared"), default="ridge", help="see FitPlan.anchor")
     verb.add_argument("--units", type=int, default=120, help="evaluation documents (default: %(default)s)")
-    verb.add_argument("--unit-tokens", type=int, default=254, help="tokens scored of each (default: %(default)s)")
+    verb.add_argument("--unit-tokens", type=int, default=160, help="tokens scored of each (default: %(default)s)")
     verb.add_argument("--max-steps", type=int, default=1024, help="most kl steps a lens (default: %(default)s)")
     verb.add_argument("--store", default="runs/embedded", help="folder of finished cells (default: %(default)s)")
     verb.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells side by side (default: cores)")

@@ -116,7 +116,7 @@ class Certificate:
     converged: Tensor
 
 
-def mean_kl(head: Head, lenses: Translators, sample: Sample, max_rows: int = 8192) -> Tensor:
+def mean_kl(head: Head, lenses: Translators, sample: Sample, max_rows: int = 4096) -> Tensor:
     """(G,) mean kl of each lens on its rows, at most ``max_rows`` evenly spaced ones; float64 sums."""
     n_rows = sample.hidden.shape[1]
     step = max(1, -(-n_rows // max_rows))

@@ -48,7 +48,7 @@ class EvaluationPlan:
     """Which units are scored: how many, how many scored tokens of each, and the held-out share of a fold."""
 
     units: int = 120
-    tokens: int = 254
+    tokens: int = 160
     held_out: float = 0.2
 
 
