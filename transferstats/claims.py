@@ -74,7 +74,7 @@ def _untested(ask: Ask, key: str, title: str, estimand: str, reason: str) -> Ite
 
 
 def _directional(one: Estimate, ask: Ask, sign: int) -> tuple[float, str, str]:
-    """(one-sided p, verdict, reason) of "the estimate has this sign"."""
+    """(one-sided p of the test that decided, verdict, reason) of "the estimate has this sign"."""
     p_value = float(p_greater(sign * one.estimate, one.parts, one.dfs))
     against = float(p_greater(-sign * one.estimate, one.parts, one.dfs))
     if np.isnan(p_value):
@@ -83,7 +83,7 @@ def _directional(one: Estimate, ask: Ask, sign: int) -> tuple[float, str, str]:
     if p_value < ask.alpha / 2:
         return p_value, "supported", f"the {level} lies on the claimed side of 0"
     if against < ask.alpha / 2:
-        return p_value, "contradicted", f"the {level} lies on the other side of 0"
+        return against, "contradicted", f"the {level} lies on the other side of 0"
     return p_value, "inconclusive", f"the {level} includes 0"
 
 
