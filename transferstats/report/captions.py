@@ -29,7 +29,8 @@ def forest(x: Evidence) -> str:
         f"Estimate and {_ci(x)} behind each verdict, one panel a unit. The shaded bar of a row is the region "
         "that was declared too small to matter; rows without one are judged against 0. Claims that could not be "
         "tested are left out. Intervals are for new seeds and new "
-        f"{wording.units_noun(x.unit)}s, each claim on its own; the verdicts rest on these intervals and the "
+        f"{wording.sampled(x.datasets, x.unit)}, each claim on its own; the verdicts rest on these intervals and "
+        "the "
         "table states the p-values adjusted for their number."
     )
 
@@ -43,7 +44,7 @@ def forest_alt(x: Evidence) -> str:
 def matrix(x: Evidence, data: DatasetEvidence, kind: str, missing: int | None = 0) -> str:
     """Caption of a heat map."""
     what = {
-        "penalty": f"Mean penalty over {wording.sample_size(data.n_seeds, data.n_units, x.unit)}: the loss of the "
+        "penalty": f"Mean penalty over {wording.design_size(data, x.unit)}: the loss of the "
         "lens trained on the row's layer and used on the column's, minus the loss of the column's own lens.",
         "null": "The same matrix in the world in which one shared lens is exactly right for every layer, averaged "
         "over null replicates: the penalty to expect from training noise alone.",
@@ -111,7 +112,7 @@ def distance(x: Evidence, data: DatasetEvidence, fits: Mapping[str, DecayFit], b
     """Caption of penalty against distance."""
     text = (
         f"Small open marks: mean penalty of each cell (circle forward, triangle backward). Diamonds: mean over "
-        f"the cells at a distance, with {_ci(x)}s for new seeds and new {wording.units_noun(x.unit)}s, "
+        f"the cells at a distance, with {_ci(x)}s for new seeds and new {wording.sampled([data], x.unit)}, "
         "pointwise. Cells at "
         "large distances involve the outermost layers only, so distance and layer are partly the same thing here."
     )
@@ -139,7 +140,8 @@ def depth(x: Evidence, data: DatasetEvidence) -> str:
     """Caption of loss by depth."""
     named = formats.joined([wording.reference_name(name) for name in data.references])
     text = (
-        f"Loss of each layer's own lens with its {_ci(x)} for new seeds and new {wording.units_noun(x.unit)}s, "
+        f"Loss of each layer's own lens with its {_ci(x)} for new seeds and new "
+        f"{wording.sampled([data], x.unit)}, "
         f"pointwise. The loss is the {wording.LOSSES.get(x.loss, formats.legible(x.loss))}."
     )
     return text + (
@@ -166,7 +168,7 @@ def shared(x: Evidence, data: DatasetEvidence, series: Sequence[str]) -> str:
     """Caption of the shared-lens excess."""
     text = (
         "Loss of one lens trained on all layers at once, minus the loss of the layer's own lens, with "
-        f"{_ci(x)}s for new seeds and new {wording.units_noun(x.unit)}s, each layer on its own."
+        f"{_ci(x)}s for new seeds and new {wording.sampled([data], x.unit)}, each layer on its own."
     )
     if len(series) > 1:
         text += (
@@ -186,11 +188,11 @@ def by_layer_alt(series: Mapping[str, Estimate], layers: tuple[str, ...]) -> str
 
 def shares(x: Evidence, data: DatasetEvidence) -> str:
     """Caption of the variance shares."""
-    noun = wording.units_noun(x.unit)
+    noun = wording.sampled([data], x.unit)
     return (
-        "Each bar splits the variance of one estimate into what new seeds and what new "
-        f"{noun}s contribute. Where seeds dominate, more {noun}s would hardly narrow the interval; where {noun}s "
-        f"dominate, more seeds would hardly. Seeds: {data.n_seeds}; {noun}s: {formats.count(data.n_units)}."
+        f"Each bar splits the variance of one estimate into what new seeds and what new {noun} contribute. Where "
+        f"seeds dominate, more {noun} would hardly narrow the interval; where {noun} dominate, more seeds would "
+        f"hardly. The study has {wording.design_size(data, x.unit)}."
     )
 
 

@@ -63,6 +63,7 @@ def _forest_panel(axes: Axes, claims: Sequence[Claim], unit: str) -> None:
     axes.set_ylim(len(claims) - 0.4, -0.6)
     axes.set_yticks(range(len(claims)), labels)
     axes.set_xlabel(formats.legible(unit, 40) or "no unit")
+    axes.locator_params(axis="x", nbins=6)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     light_grid(axes, "x")

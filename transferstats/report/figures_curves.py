@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
     from transferstats.results.base import FloatArray
 
+SPAN = 25.0
+"""Ratio of the largest to the smallest loss above which losses by depth are drawn on a log scale."""
+
 MOST_FAMILIES = 4
 """More curves than this cannot be told apart; the table has the rest."""
 
@@ -165,10 +168,29 @@ def draw_depth(
         for number, (name, values) in enumerate(references.items()):
             _reference(axes, wording.reference_name(name), np.asarray(values, dtype=float), number, len(x))
         layer_axis(axes, layers)
+        if logarithmic(own, references):
+            _log_axis(axes)
+            label += ", log scale"
         axes.set_ylabel(label)
         light_grid(axes)
         _legend(figure, axes)
     return figure
+
+
+def logarithmic(own: Estimate, references: Mapping[str, FloatArray]) -> bool:
+    """Whether losses span so much (a logit lens on embeddings, say) that a linear axis would hide the lenses."""
+    values = np.concatenate([np.atleast_1d(own.estimate), *(np.atleast_1d(one) for one in references.values())])
+    known = values[np.isfinite(values)]
+    return bool(known.size and known.min() > 0 and known.max() > SPAN * known.min())
+
+
+def _log_axis(axes: Axes) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: formats.number(value, 1)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _legend(figure: Figure, axes: Axes, columns: int = 2) -> None:

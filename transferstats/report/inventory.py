@@ -128,7 +128,7 @@ def _share(value: float) -> Cell:
 
 def certificate_summary(certificates: pd.DataFrame) -> Table:
     """One row a dataset, world, readout and layer: median [smallest, largest] over seeds, how many converged."""
-    keys = [key for key in KEYS if key in certificates]
+    keys = [key for key in KEYS if key in certificates and (key == "layer" or len(set(certificates[key])) > 1)]
     measures = [key for key in MEASURES if key in certificates]
     rows, spread = [], []
     for group, lenses in certificates.groupby(keys, sort=False, dropna=False):
@@ -148,8 +148,9 @@ def certificate_summary(certificates: pd.DataFrame) -> Table:
     columns += ["Converged"] if "converged" in certificates else []
     align = "l" * len(keys) + "r" * (len(columns) - len(keys))
     note = (
-        "Median over seeds [smallest, largest]; kl in nats. Held-out kl is measured on documents that trained "
-        "neither this lens nor the network's evaluation. A lens counts as converged when its held-out kl fell by "
+        "Median over seeds [smallest, largest]; kl in nats. Held-out kl is measured on the part of a seed's own "
+        "documents that was kept for choosing the ridge strength and when to stop. A lens counts as converged "
+        "when its held-out kl fell by "
         "less than the plan's tolerance over the last doubling of steps."
     )
     title = "Certificates of the lenses, over seeds"
@@ -206,13 +207,11 @@ def _plain(value: object, *, kl: bool) -> Cell:
 
 def design(x: Evidence) -> list[tuple[str, str]]:
     """Terms and descriptions: what was measured, what is sampled, what is fixed."""
-    noun = wording.units_noun(x.unit) + "s"
+    noun = wording.sampled(x.datasets, x.unit)
     sizes = []
     for data in x.datasets:
-        clusters = "" if data.n_clusters == data.n_units else f", {formats.plural(data.n_clusters, 'cluster')}"
         scored = f", {formats.count(data.tokens)} tokens" if "token" in x.unit else ""
-        size = wording.sample_size(data.n_seeds, data.n_units, x.unit)
-        sizes.append(f"{formats.legible(data.dataset)}: {size}{clusters}{scored}")
+        sizes.append(f"{formats.legible(data.dataset)}: {wording.design_size(data, x.unit)}{scored}")
     rows = [
         ("Subject", formats.legible(x.subject)),
         ("Layers (fixed)", wording.layer_list(x.layers)),

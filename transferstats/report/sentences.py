@@ -110,7 +110,7 @@ def evidence_phrase(x: Estimate, index: int = 0, *, with_p: bool = True) -> str:
         parts += [formats.t_statistic(statistic, df)]
         parts += [formats.p_value(p)] if with_p and math.isfinite(p) else []
     where = wording.dataset_phrase(x.dataset)
-    size = wording.sample_size(x.n_seeds, x.n_units, x.unit)
+    size = wording.sample_size(x.n_seeds, x.n_units, x.unit, x.note)
     parts.append(f"{size} ({where})" if where else size)
     return ", ".join(part for part in parts if part)
 
@@ -127,7 +127,7 @@ def _vector(x: Estimate) -> str:
         f"{formats.number(values.max())} {formats.legible(x.unit)}".rstrip()
         + f"; {clear} of {int(defined.sum())} {formats.level(x.conf_level)} CIs exclude 0 "
         f"(each term on its own, not adjusted for their number), "
-        + wording.sample_size(x.n_seeds, x.n_units, x.unit)
+        + wording.sample_size(x.n_seeds, x.n_units, x.unit, x.note)
     )
     return text + (f" ({where})." if where else ".") + note_phrase(x.note)
 
@@ -196,10 +196,7 @@ def headline_claims(x: Evidence) -> list[Claim]:
 
 def design_sentence(x: Evidence) -> str:
     """What was measured, on what, how often."""
-    sizes = [
-        f"{formats.legible(data.dataset)} ({wording.sample_size(data.n_seeds, data.n_units, x.unit)})"
-        for data in x.datasets
-    ]
+    sizes = [f"{formats.legible(data.dataset)} ({wording.design_size(data, x.unit)})" for data in x.datasets]
     return (
         f"Lenses of {formats.plural(len(x.layers), 'layer')} of {formats.legible(x.subject)} were trained and "
         f"scored on {formats.plural(len(x.datasets), 'dataset')}: {formats.joined(sizes)}; penalties are "

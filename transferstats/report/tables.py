@@ -270,7 +270,8 @@ def _tidy_note(frame: pd.DataFrame, sizes: list[tuple[float, float]], units: lis
     if not methods:
         return ""
     known = len(sizes) == 1 and all(math.isfinite(float(size)) for size in sizes[0])
-    sample = wording.sample_size(int(sizes[0][0]), int(sizes[0][1]), units[0]) if known and units else ""
+    stated = "; ".join(map(str, frame["note"]))
+    sample = wording.sample_size(int(sizes[0][0]), int(sizes[0][1]), units[0], stated) if known and units else ""
     text = f"Interval: {methods}; each row on its own."
     return f"{text} Estimates are for new seeds and new units; {sample}." if sample else text
 

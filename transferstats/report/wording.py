@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from transferstats.report.formats import count, legible, plural, trimmed
-from transferstats.results import AVERAGE, Estimate
+from transferstats.results import AVERAGE, DatasetEvidence, Estimate
 
 TERMS: Mapping[str, str] = MappingProxyType(
     {
@@ -85,17 +85,28 @@ def units_noun(unit: str) -> str:
     return "document" if "token" in unit else "unit"
 
 
-def sample_size(n_seeds: int, n_units: int, unit: str) -> str:
-    """Size of the sample: "5 seeds \u00d7 120 documents"."""
-    return f"{plural(n_seeds, 'seed')} \u00d7 {plural(n_units, units_noun(unit))}"
+CLUSTERED = "clusters are what is sampled"
+"""What the note of an estimate says whose ``n_units`` counts clusters of dependent units."""
 
 
-def population(dataset: str, unit: str) -> str:
-    """What the interval speaks about: new seeds and new units of this dataset, the same layers."""
-    noun = units_noun(unit) + "s"
-    if dataset == AVERAGE:
-        return f"new seeds and new {noun} of these datasets, averaged with equal weights; these layers"
-    return f"new seeds and new {noun} of this dataset; these layers"
+def sample_size(n_seeds: int, n_units: int, unit: str, note: str = "") -> str:
+    """Size of the sample: "5 seeds \u00d7 120 documents", or clusters of documents where the note says so."""
+    noun = units_noun(unit)
+    if CLUSTERED in note:
+        return f"{plural(n_seeds, 'seed')} \u00d7 {plural(n_units, 'cluster')} of {noun}s"
+    return f"{plural(n_seeds, 'seed')} \u00d7 {plural(n_units, noun)}"
+
+
+def design_size(data: DatasetEvidence, unit: str) -> str:
+    """Size of the design of one dataset, with its clusters where units are dependent."""
+    clusters = f" in {plural(data.n_clusters, 'cluster')}" if data.n_clusters < data.n_units else ""
+    return sample_size(data.n_seeds, data.n_units, unit) + clusters
+
+
+def sampled(datasets: Iterable[DatasetEvidence], unit: str) -> str:
+    """What is sampled beside seeds, in the plural: "documents", or "clusters of documents"."""
+    noun = f"{units_noun(unit)}s"
+    return f"clusters of {noun}" if any(one.n_clusters < one.n_units for one in datasets) else noun
 
 
 def dataset_phrase(dataset: str) -> str:
