@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import small_study
 import torch
 from hypothesis import settings
+from small_study import SmallStudy
 
 import transferstats as ts
 from transferstats.engine import Cell, sweep
@@ -20,15 +19,6 @@ from transferstats.lens.language import LanguageModel, load_language_model
 settings.register_profile("reproducible", derandomize=True, deadline=None, max_examples=25)
 settings.load_profile("reproducible")
 torch.set_num_threads(1)  # one core, and the same sums everywhere
-
-
-@dataclass(frozen=True, slots=True)
-class SmallStudy:
-    """A finished small study: its cells, the files of its documents, and its store."""
-
-    cells: Sequence[Cell]
-    documents: Sequence[Path]
-    store: Path
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import transferstats as ts
 from transferstats.engine import Cell
 from transferstats.lens.documents import read_documents
+
+
+@dataclass(frozen=True, slots=True)
+class SmallStudy:
+    """A finished small study: its cells, the files of its documents, and its store."""
+
+    cells: Sequence[Cell]
+    documents: Sequence[Path]
+    store: Path
+
 
 DOMAINS = ("python", "kjv")
 DOCUMENTS = 40
