@@ -2,27 +2,31 @@
 
 If the lens W* is right everywhere, its prediction q_t = softmax(decode(W*(H_t))) is what the final distribution
 is on average, and the final distribution scatters around it. So every target is replaced by the average of m
-one-hot draws from q_t: its mean is exactly q_t, and m sets the scatter. m is matched per layer and per quintile
-of the entropy of q_t, mixing two neighbouring m, so that the mean KL(p0 || q_t) equals the observed mean
-KL(p || q_t) of that bin on held-out units.
+one-hot draws from q_t: its mean is exactly q_t, and m sets the scatter.
+
+What scatter does to a lens goes through the score, W^T (p - q): the noise of a fitted lens is its covariance in
+units of the Fisher information. So m is matched per layer and per quintile of the entropy of q_t such that
+
+    E |W^T (p0 - q)|^2 = tr Cov_q(W) / m    equals the observed mean of    |W^T (p - q)|^2
+
+on held-out units, both in the metric of the layer's inverse Fisher information. Matching KL(p0 || q) instead
+spends scatter on directions that the unembedding does not see: with more effective classes than dimensions the
+null lenses then err half as much as real ones (see analyses/validation/known_truth.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from transferstats.lens.fit import Sample
-from transferstats.lens.head import Head, Targets, losses
+from transferstats.lens.head import Head, Targets
 from transferstats.lens.translator import Translators
 
 BINS = 5
-ROWS_A_BIN = 200  # held-out rows that calibrate m; the mean of a bin is then known to about 1 %
 MOST_DRAWS = 4096
-GRID: tuple[int, ...] = tuple(sorted({round(2 ** (k / 2)) for k in range(0, 25)}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,8 @@ class Scatter:
     ----------
     edges: (L, BINS - 1) entropies of q_t, nats, that separate the bins of a layer.
     draws: (L, BINS) number of draws m, a real number: floor and floor + 1 are mixed.
-    observed: (L, BINS) mean KL(p || q_t) on held-out units, nats. matched: (L, BINS) what m gives.
+    observed: (L, BINS) mean squared score on held-out units, in units of the Fisher information.
+    matched: (L, BINS) what m gives; differs where even one draw scatters too little.
     """
 
     edges: Tensor
@@ -42,94 +47,63 @@ class Scatter:
     matched: Tensor
 
 
-def match_scatter(head: Head, shared: Translators, held_out: Sample, rng: torch.Generator) -> Scatter:
+def match_scatter(head: Head, shared: Translators, held_out: Sample) -> Scatter:
     """Match m on held-out states and targets, per layer and entropy bin."""
-    layers = [
-        _match_layer(head, shared.apply(hidden[None])[0], held_out.targets[0], rng) for hidden in held_out.hidden
-    ]
+    layers = [_match_layer(head, shared.apply(hidden[None])[0], held_out.targets[0]) for hidden in held_out.hidden]
     edges, draws, observed, matched = (torch.stack(part) for part in zip(*layers, strict=True))
     return Scatter(edges, draws, observed, matched)
 
 
-def _match_layer(
-    head: Head, z: Tensor, targets: Targets, rng: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _match_layer(head: Head, z: Tensor, targets: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     with torch.no_grad():
         x = head.norm(z)
-    entropy = entropies(head, x)
-    kl, _ = losses(head, x, targets)
-    edges = torch.quantile(
-        entropy.double(), torch.linspace(0, 1, BINS + 1, dtype=torch.float64)[1:-1].to(x.device)
-    )
+    mean, entropy = _predicted(head, x)
+    metric = _inverse_fisher_root(head, x, mean)
+    one_draw = _spread(head, x, mean, metric)
+    score = ((targets.mu - mean).double() @ metric).square().sum(1)
+    steps = torch.linspace(0, 1, BINS + 1, dtype=torch.float64, device=x.device)[1:-1]
+    edges = torch.quantile(entropy.double(), steps)
     bin_of = torch.bucketize(entropy.double(), edges)
-    draws, observed, matched = torch.zeros(BINS), torch.zeros(BINS), torch.zeros(BINS)
-    for index in range(BINS):
-        rows = torch.nonzero(bin_of == index).squeeze(1)
-        observed[index] = kl[rows].double().mean()
-        sample = rows[torch.randperm(len(rows), generator=rng)[:ROWS_A_BIN].to(rows.device)]
-        curve = scatter_curve(head, x[sample], float(observed[index]), rng)
-        draws[index], matched[index] = solve_draws(curve, float(observed[index]))
-    return edges.cpu(), draws, observed, matched
+    bins = [bin_of == index for index in range(BINS)]
+    single = torch.stack([one_draw[rows].mean() for rows in bins])
+    observed = torch.stack([score[rows].mean() for rows in bins])
+    draws = (single / observed.clamp_min(1e-12)).clamp(1.0, float(MOST_DRAWS))
+    return edges.cpu(), draws.cpu(), observed.cpu(), (single / draws).cpu()
 
 
-def entropies(head: Head, x: Tensor) -> Tensor:
-    """(n,) entropy of softmax(logits) for normed states (n, d), nats."""
-    value = torch.empty_like(x[:, 0])
+def _predicted(head: Head, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(n, d) means W^T q and (n,) entropies of q = softmax(logits), for normed states (n, d)."""
+    mean, entropy = torch.empty_like(x), torch.empty_like(x[:, 0])
     with torch.no_grad():
         for rows in head.chunks(len(x)):
             log_q = torch.log_softmax(head.logits(x[rows]), dim=-1)
-            value[rows] = -(log_q.exp() * log_q).sum(-1)
-    return value
+            q = log_q.exp()
+            mean[rows] = q @ head.weight
+            entropy[rows] = -(q * log_q).sum(-1)
+    return mean, entropy
 
 
-def scatter_curve(head: Head, x: Tensor, enough: float, rng: torch.Generator) -> list[tuple[int, float]]:
-    """Mean KL(p0 || q) over rows for growing m, by nested draws, until it falls below ``enough``."""
+def _inverse_fisher_root(head: Head, x: Tensor, mean: Tensor) -> Tensor:
+    """(d, d) float64 root R of the inverse Fisher information of a layer: R R^T = (mean of Cov_q(W))^-1."""
+    average = torch.zeros(head.n_outputs, dtype=torch.float64, device=x.device)
     with torch.no_grad():
-        log_q = torch.log_softmax(head.logits(x), dim=-1).cpu()
-    q, counts = log_q.exp(), torch.zeros_like(log_q)
-    curve: list[tuple[int, float]] = []
-    drawn = 0
-    for m in GRID:
-        fresh = torch.multinomial(q, m - drawn, replacement=True, generator=rng)
-        counts.scatter_add_(1, fresh, torch.ones_like(fresh, dtype=counts.dtype))
-        drawn = m
-        p0 = counts / m
-        kl = float((torch.xlogy(p0, p0) - p0 * log_q).sum(-1).double().mean())
-        curve.append((m, kl))
-        if kl < enough:
-            break
-    return curve
+        for rows in head.chunks(len(x)):
+            average += torch.softmax(head.logits(x[rows]), dim=-1).double().sum(0)
+    weight, centre = head.weight.double(), mean.double()
+    fisher = (weight.T * (average / len(x))) @ weight - centre.T @ centre / len(x)
+    values, vectors = torch.linalg.eigh(fisher)
+    root: Tensor = vectors / values.clamp_min(1e-6 * float(values.max())).sqrt()
+    return root
 
 
-def solve_draws(curve: list[tuple[int, float]], observed: float) -> tuple[float, float]:
-    """(m, KL at m): real m whose mixture of floor and ceiling gives the observed scatter.
-
-    Scatter beyond one draw cannot be matched (m = 1 is the most); below the last m it falls as 1 / m.
-    """
-    if observed >= curve[0][1]:
-        return 1.0, curve[0][1]
-    for (m0, kl0), (m1, kl1) in pairwise(curve):
-        if kl1 <= observed <= kl0:
-            m = _between(m0, kl0, m1, kl1, observed)
-            low = int(m)
-            at_low, at_high = (_value(m0, kl0, m1, kl1, value) for value in (low, low + 1))
-            return low + (at_low - observed) / (at_low - at_high), observed
-    last, kl = curve[-1]
-    return min(last * kl / observed, float(MOST_DRAWS)), max(observed, kl * last / MOST_DRAWS)
-
-
-def _slope(m0: float, kl0: float, m1: float, kl1: float) -> float:
-    return float(torch.tensor(kl1 / kl0).log() / torch.tensor(m1 / m0).log())
-
-
-def _between(m0: float, kl0: float, m1: float, kl1: float, observed: float) -> float:
-    power: float = m0 * (observed / kl0) ** (1 / _slope(m0, kl0, m1, kl1))
-    return power
-
-
-def _value(m0: float, kl0: float, m1: float, kl1: float, m: float) -> float:
-    power: float = kl0 * (m / m0) ** _slope(m0, kl0, m1, kl1)
-    return power
+def _spread(head: Head, x: Tensor, mean: Tensor, metric: Tensor) -> Tensor:
+    """(n,) trace of Cov_q(W) in the metric: the mean squared score of a single draw."""
+    lengths = (head.weight.double() @ metric).square().sum(1).to(x.dtype)
+    second = torch.empty_like(x[:, 0])
+    with torch.no_grad():
+        for rows in head.chunks(len(x)):
+            second[rows] = torch.softmax(head.logits(x[rows]), dim=-1) @ lengths
+    return second.double() - (mean.double() @ metric).square().sum(1)
 
 
 def null_sample(
@@ -151,9 +125,9 @@ def null_sample(
 def _draw_targets(head: Head, z: Tensor, scatter: Scatter, layer: int, rng: torch.Generator) -> Targets:
     with torch.no_grad():
         x = head.norm(z)
-    bin_of = torch.bucketize(entropies(head, x).double().cpu(), scatter.edges[layer])
-    wanted = scatter.draws[layer][bin_of].clamp_min(1.0)
-    draws = (wanted + torch.rand(len(wanted), generator=rng)).floor().long()
+    bin_of = torch.bucketize(_predicted(head, x)[1].double().cpu(), scatter.edges[layer])
+    wanted = scatter.draws[layer][bin_of]
+    draws = _mix_neighbours(wanted, rng)
     mu, offset = torch.empty_like(x), torch.empty_like(x[:, 0])
     entropy, labels = torch.empty_like(offset), torch.empty(len(x), dtype=torch.int64, device=x.device)
     # Rows with similar m share a chunk, so that few draws are made in vain.
@@ -165,6 +139,14 @@ def _draw_targets(head: Head, z: Tensor, scatter: Scatter, layer: int, rng: torc
         entropy[rows] = -torch.xlogy(p0, p0).sum(-1)
         labels[rows] = label
     return Targets(mu, offset, entropy, labels)
+
+
+def _mix_neighbours(wanted: Tensor, rng: torch.Generator) -> Tensor:
+    """Whole numbers of draws, floor or ceiling, such that 1 / m has the mean 1 / wanted (scatter goes as 1 / m)."""
+    low = wanted.floor()
+    chance_of_low = low * (low + 1 - wanted) / wanted
+    drawn = torch.rand(len(wanted), generator=rng, dtype=wanted.dtype)
+    return (low + (drawn >= chance_of_low)).long()
 
 
 def _draw_rows(head: Head, x: Tensor, draws: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -228,7 +228,7 @@ class World:
         shared, certificate = fit_shared(
             head, samples[0], samples[1], self.plan, rng=self.draw, progress=self.progress
         )
-        scatter = match_scatter(head, shared, samples[1], self.draw)
+        scatter = match_scatter(head, shared, samples[1])
         replaced = [null_sample(head, shared, one.hidden, one.final[0], scatter, self.draw) for one in samples]
         record = {
             "draws": scatter.draws.tolist(),
