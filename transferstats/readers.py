@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from transferstats.engine.store import Store, StoredCell
+from transferstats.engine import CellOutput, Store, StoredCell
 from transferstats.errors import DataError, StoreError
 from transferstats.grid import LOSSES, DatasetLosses, TransferGrid, losses_from_frame
 
@@ -142,6 +142,15 @@ def _from_store(store: Store, loss: str | None) -> TransferGrid:
         similarities={name: _similarities(group) for name, group in by_dataset.items()},
         provenance=_provenance(study, stored),
     )
+
+
+def dataset_from_outputs(name: str, outputs: Mapping[tuple[str, int], CellOutput]) -> DatasetLosses:
+    """Losses of one dataset from cells in memory, by (world, seed): simulations that need no store."""
+    group = [
+        StoredCell("", {"dataset": {"name": name}, "world": world, "seed": seed}, output.record, {}, output.table)
+        for (world, seed), output in outputs.items()
+    ]
+    return _dataset_with_null(name, group)
 
 
 def _dataset_with_null(name: str, group: list[StoredCell]) -> DatasetLosses:

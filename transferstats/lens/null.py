@@ -142,7 +142,7 @@ def _draw_targets(head: Head, z: Tensor, scatter: Scatter, layer: int, rng: torc
 
 
 def _mix_neighbours(wanted: Tensor, rng: torch.Generator) -> Tensor:
-    """Whole numbers of draws, floor or ceiling, such that 1 / m has the mean 1 / wanted (scatter goes as 1 / m)."""
+    """Whole numbers of draws such that 1 / m has the mean 1 / wanted, because scatter goes as 1 / m."""
     low = wanted.floor()
     chance_of_low = low * (low + 1 - wanted) / wanted
     drawn = torch.rand(len(wanted), generator=rng, dtype=wanted.dtype)
