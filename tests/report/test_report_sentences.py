@@ -193,6 +193,17 @@ def test_relevance_states_bounds_verdict_and_p() -> None:
     assert re.search(r"Against bounds of ±\u00a00\.0001 nats/token: exceeds, p [<=] ", sentence(test))
 
 
+def test_clusters_are_named_where_they_are_what_was_sampled(study: Evidence) -> None:
+    noted = of(0.216, 0.195, 0.237, n_units=14, note="120 units in 14 clusters; clusters are what is sampled")
+    assert "5 seeds × 14 clusters of documents" in sentence(noted)
+    data = replace(study.datasets[0], n_clusters=7)
+    claims = tuple(c for c in study.claims if c.dataset == data.dataset and c.estimate is not None)
+    seven = tuple(replace(c, estimate=replace(c.estimate, n_units=7)) for c in claims if c.estimate is not None)
+    text = sentence(replace(study, claims=seven, datasets=(data,)))
+    assert text.count("3 seeds × 7 clusters of documents") == len(seven)
+    assert "24 documents in 7 clusters" in text
+
+
 def test_caveats_of_all_claims_are_said_once(study: Evidence) -> None:
     text = sentence(study)
     assert text.count("3 seeds: valid, but wide") == 1

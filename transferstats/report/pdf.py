@@ -138,4 +138,5 @@ def _table(shown: Table) -> str:
 
 def _cell(cell: Cell) -> str:
     mark = wording.VERDICT_MARKS.get(cell.tone)
-    return typst_string(f"{mark}\u00a0{cell.text}" if mark else cell.full)
+    text = typst_string(f"{mark}\u00a0{cell.text}" if mark else cell.text)
+    return f"[#{text} #linebreak() #note({typst_string(cell.aside)})]" if cell.aside else text

@@ -183,8 +183,20 @@ def claim_sentences(x: Evidence) -> list[str]:
     """One sentence a headline claim; what weakens all of them is said once, at the end."""
     claims = headline_claims(x)
     common = shared_caveats(claims)
-    told = [claim_sentence(claim, frozenset(common)) for claim in claims]
+    told = [claim_sentence(_counted(claim, x), frozenset(common)) for claim in claims]
     return [*told, f"For all of these: {ended('; '.join(common))}"] if common else told
+
+
+def _counted(claim: Claim, x: Evidence) -> Claim:
+    """The claim, its estimate saying so where what it counts as units are clusters of the design."""
+    if claim.estimate is None or wording.CLUSTERED in claim.estimate.note:
+        return claim
+    designs = [data for data in x.datasets if claim.dataset in (AVERAGE, data.dataset)]
+    clusters, units = (sum(sizes) for sizes in zip(*((d.n_clusters, d.n_units) for d in designs), strict=True))
+    if claim.estimate.n_units != clusters or clusters == units:
+        return claim
+    note = "; ".join(text for text in (claim.estimate.note, wording.CLUSTERED) if text)
+    return replace(claim, estimate=replace(claim.estimate, note=note))
 
 
 def headline_claims(x: Evidence) -> list[Claim]:

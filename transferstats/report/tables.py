@@ -278,7 +278,7 @@ def _tidy_note(frame: pd.DataFrame, sizes: list[tuple[float, float]], units: lis
 
 def _number_cell(value: float, key: str) -> Cell:
     if math.isnan(value):
-        return Cell("not available", value)
+        return Cell(formats.EN_DASH, value)
     if key == "statistic":
         return Cell(formats.fixed(value, 2), value)
     return Cell({"p_value": formats.p_number, "df": formats.degrees}.get(key, formats.number)(value), value)

@@ -31,7 +31,7 @@ VERDICT_MARKS: Mapping[str, str] = MappingProxyType(
         "within": "\u25c6",
         "inconclusive": "\u25cb",
         "supported": "\u25cf",
-        "contradicted": "\u2715",
+        "contradicted": "\u00d7",
         "not tested": "\u2013",
     }
 )
