@@ -214,7 +214,7 @@ def _doubling(
         best = _merge(better, averaged, best)
         best_kl, steps = torch.where(better, kl, best_kl), torch.where(better, float(target), steps)
         small = change < (plan.relative_tolerance * best_kl).clamp_min(plan.tolerance)
-        converged = torch.where(better, small, rises >= PATIENCE)
+        converged = torch.where(better, small, (rises >= PATIENCE) & kl.isfinite())
         if bool(converged.all()):
             break
         target *= 2
