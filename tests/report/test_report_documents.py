@@ -199,6 +199,25 @@ def test_a_failed_write_keeps_the_old_file(
     assert [path.name for path in target.iterdir()] == ["index.html"]
 
 
+def test_an_earlier_report_leaves_nothing_stale_and_nothing_else_is_touched(
+    bare: Evidence, tmp_path: Path
+) -> None:
+    target = tmp_path / "out"
+    (target / "tables").mkdir(parents=True)
+    for name in ("tables/cells-9-gone.csv", "notes.txt", "report.pdf"):
+        (target / name).write_text("old")
+    outside = tmp_path / "precious.txt"
+    outside.write_text("mine")
+    named = dict.fromkeys(
+        ["tables/cells-9-gone.csv", "notes.txt", "../precious.txt", "tables/../../precious.txt"], "0"
+    )
+    (target / "manifest.json").write_text(json.dumps({"files": named}))
+    report(bare, target)
+    assert not (target / "tables/cells-9-gone.csv").exists()
+    assert (target / "notes.txt").exists()
+    assert outside.exists()
+
+
 def test_the_room_can_be_called_where_it_hides_the_verb(bare: Evidence) -> None:
     room: Any = transferstats.report
     with pytest.raises(TypeError, match="pass the Evidence"):

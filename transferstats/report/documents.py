@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import singledispatch
@@ -73,6 +74,7 @@ def report(x: object, path: str | os.PathLike[str]) -> Path:
 def _evidence(x: Evidence, path: str | os.PathLike[str]) -> Path:
     folder = Path(path)
     files = report_files(x)
+    _remove_stale(folder, files)
     for name, content in files.items():
         _write(folder / name, content)
     return folder / "index.html"
@@ -172,6 +174,23 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else str(value)
     return str(value)
+
+
+WRITTEN = re.compile(
+    r"(index\.html|report\.(md|pdf)|references\.bib|numbers\.(tex|json|typ)|(figures|tables)/[\w.-]+)"
+)
+"""Files that a report may write, and so may take away again."""
+
+
+def _remove_stale(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Take away what an earlier report wrote here and this one does not: a dataset that is gone, an old PDF."""
+    try:
+        earlier = json.loads((folder / "manifest.json").read_bytes())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for name in set(earlier) - set(files):
+        if WRITTEN.fullmatch(name):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _write(path: Path, content: bytes) -> None:

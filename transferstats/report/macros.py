@@ -22,6 +22,9 @@ from transferstats.results.decay import DecayFit, DecayFits
 
 PREFIX = "Transfer"
 
+HEADLINES = frozenset({"mean", "forward", "backward", "asymmetry", "ratio", "slope"})
+"""Terms that a paper quotes without naming a claim; other claims (a worst layer, say) go by their number."""
+
 DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 
 
@@ -77,7 +80,7 @@ class Numbers:
 
 def _comment(text: str) -> str:
     """A LaTeX comment: one line, ascii, so that no encoding can end it early."""
-    return formats.legible(text).encode("ascii", "replace").decode()
+    return formats.legible(text).replace("\u00a0", " ").encode("ascii", "replace").decode()
 
 
 @singledispatch
@@ -155,10 +158,12 @@ def _of_evidence(x: Evidence) -> Iterator[Pair]:
 
 
 def _headline_terms(claims: list[Claim]) -> Iterator[Pair]:
-    """The estimates behind headline claims under the names of their terms, each term once."""
+    """The usual statistics behind headline claims under their own names, each from the first claim that has it."""
     seen: set[str] = set()
     for claim in claims:
-        if claim.estimate is not None and claim.estimate.terms[0] not in seen:
+        if claim.estimate is None or claim.estimate.terms[0] not in HEADLINES:
+            continue
+        if claim.estimate.terms[0] not in seen:
             seen.add(claim.estimate.terms[0])
             yield from _of_estimates([claim.estimate], "")
 
