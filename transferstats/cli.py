@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import transferstats
-from transferstats.engine import Cell, Store, SweepReport, cell_states, local_pool, sweep
+from transferstats.engine import Cell, Store, SweepReport, cell_states, local_manager, local_pool, sweep
 from transferstats.errors import DataError, TransferstatsError
 
 OK, FINDINGS, USAGE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3, 130
@@ -169,8 +168,7 @@ def _sweep(cells: Sequence[Cell], arguments: argparse.Namespace) -> SweepReport:
     if jobs == 1:
         with SweepProgress(Queue(), todo) as progress:
             return sweep(cells, arguments.store, shard=shard, watch=progress.watch)
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, local_pool(jobs) as pool, SweepProgress(manager.Queue(), todo) as progress:
+    with local_manager() as manager, local_pool(jobs) as pool, SweepProgress(manager.Queue(), todo) as progress:
         try:
             return sweep(cells, arguments.store, executor=pool, shard=shard, watch=progress.watch)
         except BaseException:

@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing.managers import SyncManager
 from queue import Queue
 from typing import Any
 
@@ -21,14 +22,25 @@ def local_pool(jobs: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(max_workers=jobs, mp_context=context, initializer=_prepare_worker)
 
 
+def local_manager() -> SyncManager:
+    """A started manager, whose queues carry progress between processes; it too dies with its parent."""
+    manager = SyncManager(ctx=multiprocessing.get_context("spawn"))
+    manager.start(_watch_parent)
+    return manager
+
+
 def _prepare_worker() -> None:
     # Ctrl-C ends a worker at once and silently; what it was computing is computed again by the next sweep.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _watch_parent()
+
+
+def _watch_parent() -> None:
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
 def _follow_parent() -> None:
-    """A pool's worker waits for work for ever when its parent was killed; this ends it instead."""
+    """Workers and managers wait for work for ever when their parent was killed; this ends them instead."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
