@@ -17,6 +17,7 @@ import pytest
 from transferstats.report import figure
 from transferstats.report.canvas import COOL, NAMES, ON_COOL, WARM, draw_pdf, draw_svg, inline, standalone
 from transferstats.report.figures import pictures, slug
+from transferstats.report.figures_curves import logarithmic
 from transferstats.report.figures_matrix import draw_matrix, includes_zero, step_of
 from transferstats.report.wording import short_layers
 from transferstats.results import Estimate, Evidence
@@ -236,3 +237,11 @@ def test_file_names_of_datasets() -> None:
     assert slug(0, "Wiki Text/103") == "1-wiki-text-103"
     assert slug(1, "\u05e9\u05dc\u05d5\u05dd") == "2"
     assert slug(2, "../../etc") == "3-etc"
+
+
+def test_a_log_scale_is_used_only_where_it_can_be(study: Evidence) -> None:
+    own = study.datasets[0].depth
+    top = float(own.estimate.max())
+    assert not logarithmic(replace(own, estimate=np.full(5, top)), {"prior": np.asarray(2 * top)})
+    assert logarithmic(own, {"logit": np.full(5, 100 * top)})
+    assert not logarithmic(own, {"logit": np.full(5, 100 * top), "final": np.asarray(0.0)})

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from transferstats.results.base import FloatArray
 
-SPAN = 25.0
+SPAN = 6.0
 """Ratio of the largest to the smallest loss above which losses by depth are drawn on a log scale."""
 
 MOST_FAMILIES = 4
