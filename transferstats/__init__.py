@@ -23,27 +23,27 @@ _HOMES: dict[str, str] = {
     "TransferGrid": "transferstats.grid",
     "cell_states": "transferstats.engine",
     "cells": "transferstats.lens.study",
-    "cite": "transferstats.report",
+    "cite": "transferstats.reporting",
     "compare": "transferstats.stats.comparison",
     "compare_decay": "transferstats.stats.decay_selection",
     "crossed_estimate": "transferstats.stats.crossed",
     "estimate": "transferstats.stats.estimation",
     "evaluate": "transferstats.evidence",
-    "figure": "transferstats.report",
+    "figure": "transferstats.reporting",
     "fit_decay": "transferstats.stats.decay",
     "local_pool": "transferstats.engine",
     "null_test": "transferstats.stats.null",
-    "numbers": "transferstats.report",
+    "numbers": "transferstats.reporting",
     "plan_study": "transferstats.stats.planning",
     "read_grid": "transferstats.readers",
     "regress": "transferstats.stats.regression",
     "relevance_test": "transferstats.stats.relevance",
-    "report": "transferstats.report",
-    "sentence": "transferstats.report",
+    "report": "transferstats.reporting",
+    "sentence": "transferstats.reporting",
     "shared_lens_test": "transferstats.stats.null",
     "simulate_grid": "transferstats.simulation",
     "sweep": "transferstats.engine",
-    "table": "transferstats.report",
+    "table": "transferstats.reporting",
 }
 
 __all__ = [
@@ -114,7 +114,7 @@ if TYPE_CHECKING:
     from transferstats.lens.language import Encoding
     from transferstats.lens.study import EvaluationPlan, Machine, cells
     from transferstats.readers import read_grid
-    from transferstats.report import cite, figure, numbers, report, sentence, table
+    from transferstats.reporting import cite, figure, numbers, report, sentence, table
     from transferstats.simulation import simulate_grid
     from transferstats.stats.bootstrap import Bootstrap
     from transferstats.stats.comparison import compare

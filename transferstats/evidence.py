@@ -135,7 +135,7 @@ def _describe(ask: Ask, data: DatasetLosses) -> DatasetEvidence:
         n_units=len(data.units),
         n_clusters=len(set(data.clusters)),
         tokens=float(data.tokens.sum()),
-        matrix=mean_penalty(data.penalty(ask.grid.loss), data.tokens),
+        matrix=mean_penalty(data.penalty(ask.grid.loss), data.tokens / data.tokens.mean()),
         cells=estimate(grid, "cells", conf_level=level).headline,
         summary=_summary(grid, level),
         distances=estimate(grid, "distance", conf_level=level).headline,
@@ -174,7 +174,7 @@ def _extras(ask: Ask, grid: TransferGrid, data: DatasetLosses) -> dict[str, Any]
         extras["penalty_share"] = penalty_share(grid, conf_level=level).headline
     if data.null is not None:
         extras["null_test"] = null_test(grid, "mean", conf_level=level)
-        extras["null_matrix"] = mean_penalty(data.null.penalty(loss), data.null.tokens)
+        extras["null_matrix"] = mean_penalty(data.null.penalty(loss), data.tokens / data.tokens.mean())
         extras["excess"] = null_test(grid, "cells", conf_level=level).excess.headline
     if "shared" in data.readouts:
         test = shared_lens_test(grid, ask.smallest, conf_level=level)

@@ -300,8 +300,8 @@ def _complete(frame: pd.DataFrame, name: str, n_layers: int, balanced_subset: bo
     absent = cells.difference(pd.MultiIndex.from_frame(frame[list(KEYS)]))
     raise DataError(
         f"dataset {name!r}: {int((expected - short).sum())} rows are missing, in {len(short)} of "
-        f"{len(counts)} units; the first is {dict(zip(KEYS, absent[0], strict=True))}. Finish the study, or "
-        "pass balanced_subset=True to analyse only the complete units."
+        f"{len(counts)} units; the first is {_describe(dict(zip(KEYS, absent[0], strict=True)))}. Finish the "
+        "study, or pass balanced_subset=True to analyse only the complete units."
     )
 
 
@@ -323,5 +323,5 @@ def _row_order(frame: pd.DataFrame, seeds: list[Any], units: list[Any], n_layers
     return np.argsort(position, kind="stable")
 
 
-def _describe(row: pd.Series[Any]) -> str:
-    return ", ".join(f"{key} {row[key]!r}" for key in KEYS)
+def _describe(row: Mapping[Any, Any] | pd.Series[Any]) -> str:
+    return ", ".join(f"{key} {str(row[key])!r}" for key in KEYS)

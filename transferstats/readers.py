@@ -61,7 +61,10 @@ def _read_table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"no file or store folder at {path}")
     if path.suffix == ".parquet":
-        return pd.read_parquet(path)
+        try:
+            return pd.read_parquet(path)
+        except (ValueError, OSError) as error:  # pyarrow's own errors are both
+            raise DataError(f"{path.name} is not a readable table: {error}") from error
     if path.suffix in (".csv", ".tsv"):
         return _read_text(path, "," if path.suffix == ".csv" else "\t", columns)
     raise DataError(f"cannot read {path.name}: give a .csv, .tsv or .parquet file, or the folder of a store")
@@ -106,8 +109,9 @@ def _from_table(
     frame = frame.assign(**nats)
     if "dataset" not in frame:
         frame = frame.assign(dataset="data")
-    if frame["dataset"].isna().any():
-        raise DataError(f"{int(frame['dataset'].isna().sum())} rows name no dataset; name it or remove them")
+    unnamed = int((frame["dataset"].isna() | (frame["dataset"].astype(str) == "")).sum())
+    if unnamed:
+        raise DataError(f"{unnamed} rows name no dataset; name it or remove them")
     datasets = tuple(
         losses_from_frame(part, str(name), balanced_subset=balanced_subset)
         for name, part in frame.groupby("dataset", sort=True, observed=True)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from transferstats.report.documents import report_files
-from transferstats.report.pdf import MISSING
+from transferstats.reporting.documents import report_files
+from transferstats.reporting.pdf import MISSING
 from transferstats.results import Evidence
 
 
@@ -36,7 +36,7 @@ def test_pdf_has_no_date(study_files: Mapping[str, bytes]) -> None:
 
 
 def test_without_typst_the_manifest_says_so(bare: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transferstats.report.pdf.ENGINE", "no_such_typesetter")
+    monkeypatch.setattr("transferstats.reporting.pdf.ENGINE", "no_such_typesetter")
     files = report_files(bare)
     assert "report.pdf" not in files
     assert json.loads(files["manifest.json"])["remarks"] == [MISSING]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import singledispatch
 
-from transferstats.report.figures import decay_fits
+from transferstats.reporting.figures import decay_fits
 from transferstats.results import Claim, DatasetEvidence, Estimate, Estimates, Evidence, RelevanceTest, Result
 from transferstats.results.decay import DecayComparison, DecayComparisons, DecayFit, DecayFits
 from transferstats.results.permutation import QapResult

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from transferstats.report import sentence
+from transferstats.reporting import sentence
 from transferstats.results import Claim, Estimate, Evidence, RelevanceTest, Result
 from transferstats.simulation import simulate_grid, true_penalty
 from transferstats.stats.comparison import compare

@@ -13,7 +13,7 @@ from functools import singledispatch
 
 import numpy as np
 
-from transferstats.report import formats, wording
+from transferstats.reporting import formats, wording
 from transferstats.results import AVERAGE, Claim, DatasetEvidence, Estimate, Estimates, Evidence
 
 DIRECTED = frozenset({"slope", "asymmetry", "ratio"})

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from transferstats.report import formats, wording
+from transferstats.reporting import formats, wording
 from transferstats.results import to_r_csv
 
 if TYPE_CHECKING:
-    from transferstats.report.tables import Cell, Table
+    from transferstats.reporting.tables import Cell, Table
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """First characters that make a spreadsheet read a text cell as a formula."""

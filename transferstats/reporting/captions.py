@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from transferstats.report import formats, wording
-from transferstats.report.figures_matrix import MOST_PRINTED
+from transferstats.reporting import formats, wording
+from transferstats.reporting.figures_matrix import MOST_PRINTED
 from transferstats.results import DatasetEvidence, DecayFit, Estimate, Evidence, NullTest
 from transferstats.results.base import FloatArray
 

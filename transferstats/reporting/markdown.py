@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transferstats.report.html import ABSENT, SECTIONS
-from transferstats.report.inventory import design, limits
-from transferstats.report.renderers import escape_markdown
-from transferstats.report.sentences import claim_sentences, design_sentence
-from transferstats.report.tables import Table
+from transferstats.reporting.html import ABSENT, SECTIONS
+from transferstats.reporting.inventory import design, limits
+from transferstats.reporting.renderers import escape_markdown
+from transferstats.reporting.sentences import claim_sentences, design_sentence
+from transferstats.reporting.tables import Table
 
 if TYPE_CHECKING:
-    from transferstats.report.documents import Study
+    from transferstats.reporting.documents import Study
 
 MOST_ROWS = 40
 """Longer tables are linked rather than printed."""

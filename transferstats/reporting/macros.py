@@ -14,9 +14,9 @@ from functools import singledispatch
 
 import numpy as np
 
-from transferstats.report import formats, wording
-from transferstats.report.renderers import escape_latex, typst_string
-from transferstats.report.sentences import headline_claims, scalar_terms
+from transferstats.reporting import formats, wording
+from transferstats.reporting.renderers import escape_latex, typst_string
+from transferstats.reporting.sentences import headline_claims, scalar_terms
 from transferstats.results import Claim, DatasetEvidence, Estimate, Estimates, Evidence
 from transferstats.results.decay import DecayFit, DecayFits
 

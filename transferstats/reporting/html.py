@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from transferstats.report import formats, wording
-from transferstats.report.canvas import inline
-from transferstats.report.citations import BIBLIOGRAPHY, keys
-from transferstats.report.inventory import design, limits
-from transferstats.report.renderers import html_table
-from transferstats.report.sentences import claim_sentences, design_sentence
+from transferstats.reporting import formats, wording
+from transferstats.reporting.canvas import inline
+from transferstats.reporting.citations import BIBLIOGRAPHY, keys
+from transferstats.reporting.inventory import design, limits
+from transferstats.reporting.renderers import html_table
+from transferstats.reporting.sentences import claim_sentences, design_sentence
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-    from transferstats.report.documents import Study
-    from transferstats.report.tables import Table
+    from transferstats.reporting.documents import Study
+    from transferstats.reporting.tables import Table
 
 SECTIONS: tuple[tuple[str, str, str], ...] = (
     (
@@ -92,7 +92,7 @@ def environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
-        loader=PackageLoader("transferstats.report", "templates"),
+        loader=PackageLoader("transferstats.reporting", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -133,7 +133,7 @@ def page(study: Study) -> str:
 
 
 def _asset(name: str) -> str:
-    return (resources.files("transferstats.report") / "templates" / name).read_text("utf-8")
+    return (resources.files("transferstats.reporting") / "templates" / name).read_text("utf-8")
 
 
 def _facts(study: Study) -> list[tuple[str, str]]:
@@ -213,6 +213,6 @@ def _references(study: Study) -> list[str]:
 
 
 def _provenance(study: Study) -> str:
-    from transferstats.report.documents import jsonable
+    from transferstats.reporting.documents import jsonable
 
     return json.dumps(jsonable(study.evidence.provenance), indent=1, sort_keys=True, ensure_ascii=True)

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from transferstats.report import cite, numbers, table
-from transferstats.report.citations import BIBLIOGRAPHY
-from transferstats.report.macros import camel
-from transferstats.report.renderers import escape_markdown
-from transferstats.report.tables import Cell, Table
+from transferstats.reporting import cite, numbers, table
+from transferstats.reporting.citations import BIBLIOGRAPHY
+from transferstats.reporting.macros import camel
+from transferstats.reporting.renderers import escape_markdown
+from transferstats.reporting.tables import Cell, Table
 from transferstats.results import COLUMNS, Estimates, Evidence
 
 SMALL = Table(

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from transferstats.report import formats
+from transferstats.reporting import formats
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transferstats.report import formats, wording
-from transferstats.report.canvas import (
+from transferstats.reporting import formats, wording
+from transferstats.reporting.canvas import (
     BAND,
     BLUE,
     INK,

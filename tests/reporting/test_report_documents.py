@@ -13,15 +13,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-import transferstats.report
-from transferstats.report import cite, figure, numbers, report, sentence, table
-from transferstats.report.documents import report_files
+import transferstats.reporting
+from transferstats.reporting import cite, figure, numbers, report, sentence, table
+from transferstats.reporting.documents import report_files
 from transferstats.results import Evidence
 
 
@@ -142,7 +141,7 @@ def test_another_process_writes_the_same_bytes(
     # A user's own matplotlib settings and another hash seed must not reach the files.
     (tmp_path / "matplotlibrc").write_text("font.size: 20\naxes.grid: True\nsvg.fonttype: path\n")
     code = (
-        "import pickle, pathlib, transferstats.report as r\n"
+        "import pickle, pathlib, transferstats.reporting as r\n"
         f"folder = pathlib.Path({str(tmp_path)!r})\n"
         "r.report(pickle.loads((folder / 'evidence.pkl').read_bytes()), folder / 'out')\n"
     )
@@ -218,20 +217,24 @@ def test_an_earlier_report_leaves_nothing_stale_and_nothing_else_is_touched(
     assert outside.exists()
 
 
-def test_the_room_can_be_called_where_it_hides_the_verb(bare: Evidence) -> None:
-    room: Any = transferstats.report
-    with pytest.raises(TypeError, match="pass the Evidence"):
-        room({}, "anywhere")
+def test_the_room_does_not_hide_the_verb(bare: Evidence, tmp_path: Path) -> None:
+    import transferstats
+    import transferstats.reporting
+
+    transferstats.report(bare, tmp_path)
+    assert (tmp_path / "index.html").is_file()
 
 
 def test_importing_the_room_loads_neither_matplotlib_nor_jinja2() -> None:
-    code = "import sys, transferstats.report; print(sorted({'matplotlib', 'jinja2', 'torch'} & set(sys.modules)))"
+    code = (
+        "import sys, transferstats.reporting; print(sorted({'matplotlib', 'jinja2', 'torch'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_the_room_computes_no_statistics_and_knows_no_other_room() -> None:
-    folder = Path(transferstats.report.__file__).parent
+    folder = Path(transferstats.reporting.__file__).parent
     for path in folder.glob("*.py"):
         found = re.findall(
             r"^\s*(?:from|import) (transferstats\.(?:stats|lens|engine|evidence|readers)\b|scipy|statsmodels)",

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from transferstats.report import captions, formats, wording
-from transferstats.report.figures_claims import draw_bars, draw_forest, draw_shares, draw_terms
-from transferstats.report.figures_curves import draw_by_layer, draw_depth, draw_distance
-from transferstats.report.figures_matrix import draw_matrix, includes_zero
-from transferstats.report.figures_null import draw_null, draw_plan, null_values
-from transferstats.report.sentences import scalar_terms
-from transferstats.report.tables import ordered_claims
+from transferstats.reporting import captions, formats, wording
+from transferstats.reporting.figures_claims import draw_bars, draw_forest, draw_shares, draw_terms
+from transferstats.reporting.figures_curves import draw_by_layer, draw_depth, draw_distance
+from transferstats.reporting.figures_matrix import draw_matrix, includes_zero
+from transferstats.reporting.figures_null import draw_null, draw_plan, null_values
+from transferstats.reporting.sentences import scalar_terms
+from transferstats.reporting.tables import ordered_claims
 from transferstats.results import (
     Claim,
     DatasetEvidence,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transferstats.report import formats, wording
-from transferstats.report.canvas import BAND, BLUE, INK, MUTED, ORANGE, SERIES, light_grid, new_figure, style
+from transferstats.reporting import formats, wording
+from transferstats.reporting.canvas import BAND, BLUE, INK, MUTED, ORANGE, SERIES, light_grid, new_figure, style
 from transferstats.results import NullTest, StudyPlan
 
 if TYPE_CHECKING:

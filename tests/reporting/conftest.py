@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from transferstats.grid import TransferGrid
-from transferstats.report.documents import report_files
+from transferstats.reporting.documents import report_files
 from transferstats.results import Claim, DatasetEvidence, Estimate, Evidence
 from transferstats.simulation import simulate_grid, true_penalty
 from transferstats.stats.crossed import crossed_estimate

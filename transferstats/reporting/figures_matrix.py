@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from transferstats.report import formats, wording
-from transferstats.report.canvas import COOL, GRID, INK, MUTED, ON_COOL, WARM, new_figure, style
+from transferstats.reporting import formats, wording
+from transferstats.reporting.canvas import COOL, GRID, INK, MUTED, ON_COOL, WARM, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

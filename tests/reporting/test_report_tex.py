@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from transferstats.report.tables import Cell, Table
+from transferstats.reporting.tables import Cell, Table
 
 HOSTILE = "100% of $x_1$ & {\\input{/etc/passwd}} #5 ~ ^ \\end{table} <b> |\"'` \u05e9\u05dc \u00e9\u00df\u2026 "
 "\u201cq\u201d -- \u00d7"

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from transferstats.provenance import library_versions
-from transferstats.report import formats
-from transferstats.report.canvas import draw_pdf, draw_svg, standalone
-from transferstats.report.citations import cite
-from transferstats.report.figures import Picture, pictures
-from transferstats.report.inventory import study_tables
-from transferstats.report.macros import numbers
-from transferstats.report.renderers import csv_text
-from transferstats.report.tables import Table
+from transferstats.reporting import formats
+from transferstats.reporting.canvas import draw_pdf, draw_svg, standalone
+from transferstats.reporting.citations import cite
+from transferstats.reporting.figures import Picture, pictures
+from transferstats.reporting.inventory import study_tables
+from transferstats.reporting.macros import numbers
+from transferstats.reporting.renderers import csv_text
+from transferstats.reporting.tables import Table
 from transferstats.results import Evidence
 
 LONG_TABLES = ("cells", "certificates")
@@ -82,9 +82,9 @@ def _evidence(x: Evidence, path: str | os.PathLike[str]) -> Path:
 
 def report_files(x: Evidence) -> dict[str, bytes]:
     """Every file of a report by relative path; the manifest, which names the others, comes last."""
-    from transferstats.report.html import page
-    from transferstats.report.markdown import document
-    from transferstats.report.pdf import try_pdf
+    from transferstats.reporting.html import page
+    from transferstats.reporting.markdown import document
+    from transferstats.reporting.pdf import try_pdf
 
     study = Study(x, tuple(_drawn(one) for one in pictures(x)), tuple(study_tables(x)))
     texts: dict[str, str] = {"index.html": page(study), "report.md": document(study)}

@@ -14,12 +14,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from transferstats.report import figure
-from transferstats.report.canvas import COOL, NAMES, ON_COOL, WARM, draw_pdf, draw_svg, inline, standalone
-from transferstats.report.figures import pictures, slug
-from transferstats.report.figures_curves import logarithmic
-from transferstats.report.figures_matrix import draw_matrix, includes_zero, step_of
-from transferstats.report.wording import short_layers
+from transferstats.reporting import figure
+from transferstats.reporting.canvas import COOL, NAMES, ON_COOL, WARM, draw_pdf, draw_svg, inline, standalone
+from transferstats.reporting.figures import pictures, slug
+from transferstats.reporting.figures_curves import logarithmic
+from transferstats.reporting.figures_matrix import draw_matrix, includes_zero, step_of
+from transferstats.reporting.wording import short_layers
 from transferstats.results import Estimate, Evidence
 from transferstats.simulation import simulate_grid, true_penalty
 from transferstats.stats.null import null_test, shared_lens_test
@@ -65,7 +65,7 @@ def test_steps_darken_with_size_so_that_grey_keeps_the_order() -> None:
 
 def page_colours() -> list[dict[str, str]]:
     """CSS variables of figures: light, then dark."""
-    style = (resources.files("transferstats.report") / "templates" / "report.css").read_text()
+    style = (resources.files("transferstats.reporting") / "templates" / "report.css").read_text()
     light, rest = style.split("prefers-color-scheme: dark", 1)
     return [dict(re.findall(r"--f-(\w+): (#[0-9a-f]{6})", text)) for text in (light, rest)]
 
@@ -147,8 +147,8 @@ def test_drawing_leaves_no_global_state(study: Evidence) -> None:
 def test_drawing_never_loads_pyplot() -> None:
     code = (
         "import sys, numpy as np\n"
-        "from transferstats.report.canvas import draw_svg\n"
-        "from transferstats.report.figures_matrix import draw_matrix\n"
+        "from transferstats.reporting.canvas import draw_svg\n"
+        "from transferstats.reporting.figures_matrix import draw_matrix\n"
         "draw_svg(draw_matrix(np.eye(3), np.zeros((3, 3), bool), ('a', 'b', 'c'), label='x'))\n"
         "print('matplotlib.pyplot' in sys.modules)"
     )

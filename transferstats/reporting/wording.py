@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from transferstats.report.formats import count, legible, plural, trimmed
+from transferstats.reporting.formats import count, legible, plural, trimmed
 from transferstats.results import AVERAGE, DatasetEvidence, Estimate
 
 TERMS: Mapping[str, str] = MappingProxyType(

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from transferstats.report import formats, wording
-from transferstats.report.sentences import (
+from transferstats.reporting import formats, wording
+from transferstats.reporting.sentences import (
     ended,
     evidence_phrase,
     note_phrase,

@@ -12,10 +12,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from transferstats.report import formats
-from transferstats.report.documents import report_files
-from transferstats.report.renderers import csv_text, escape_latex, escape_markdown, guard_formula, typst_string
-from transferstats.report.tables import Cell, Table
+from transferstats.reporting import formats
+from transferstats.reporting.documents import report_files
+from transferstats.reporting.renderers import csv_text, escape_latex, escape_markdown, guard_formula, typst_string
+from transferstats.reporting.tables import Cell, Table
 from transferstats.results import Evidence
 
 NASTY = {

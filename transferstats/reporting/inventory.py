@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from transferstats.report import formats, wording
-from transferstats.report.figures import decay_fits, matrix_frame, slug
-from transferstats.report.tables import Cell, Table, table, tidy_table
+from transferstats.reporting import formats, wording
+from transferstats.reporting.figures import decay_fits, matrix_frame, slug
+from transferstats.reporting.tables import Cell, Table, table, tidy_table
 from transferstats.results import AVERAGE, DatasetEvidence, Estimate, Evidence, Result
 
 KEYS = ("dataset", "world", "readout", "layer")

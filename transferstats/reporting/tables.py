@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from transferstats.report import formats, wording
+from transferstats.reporting import formats, wording
 from transferstats.results import AVERAGE, Claim, DatasetEvidence, Estimate, Evidence, Result
 
 
@@ -52,12 +52,12 @@ class Table:
     footnotes: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        from transferstats.report.renderers import markdown_table
+        from transferstats.reporting.renderers import markdown_table
 
         return markdown_table(self)
 
     def _repr_html_(self) -> str:
-        from transferstats.report.renderers import html_table
+        from transferstats.reporting.renderers import html_table
 
         return html_table(self)
 
@@ -71,19 +71,19 @@ class Table:
 
     def latex(self) -> str:
         """The table in LaTeX (booktabs), with a label and its note."""
-        from transferstats.report.renderers import latex_table
+        from transferstats.reporting.renderers import latex_table
 
         return latex_table(self)
 
     def typst(self) -> str:
         """The table as a Typst figure."""
-        from transferstats.report.renderers import typst_table
+        from transferstats.reporting.renderers import typst_table
 
         return typst_table(self)
 
     def csv(self) -> str:
         """The full-precision rows as CSV in R's spelling, text cells guarded against formulas."""
-        from transferstats.report.renderers import csv_text
+        from transferstats.reporting.renderers import csv_text
 
         return csv_text(self.data)
 

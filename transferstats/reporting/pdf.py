@@ -9,15 +9,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transferstats.report import formats, wording
-from transferstats.report.html import ABSENT, SECTIONS
-from transferstats.report.inventory import design, limits
-from transferstats.report.renderers import notes, typst_string
-from transferstats.report.sentences import claim_sentences, design_sentence
+from transferstats.reporting import formats, wording
+from transferstats.reporting.html import ABSENT, SECTIONS
+from transferstats.reporting.inventory import design, limits
+from transferstats.reporting.renderers import notes, typst_string
+from transferstats.reporting.sentences import claim_sentences, design_sentence
 
 if TYPE_CHECKING:
-    from transferstats.report.documents import Drawn, Study
-    from transferstats.report.tables import Cell, Table
+    from transferstats.reporting.documents import Drawn, Study
+    from transferstats.reporting.tables import Cell, Table
 
 ENGINE = "typst"
 MISSING = "report.pdf was not written: typst is not installed (pip install 'transferstats[pdf]' brings it)"
