@@ -53,22 +53,8 @@ class DatasetLosses:
             raise DataError(f"dataset {self.name!r}: units, clusters and tokens differ in length")
         if not np.isfinite(self.tokens).all() or (self.tokens <= 0).any():
             raise DataError(f"dataset {self.name!r}: token counts must be positive and finite")
-        shape: tuple[int, ...] = ()
-        for loss, values in self.losses.items():
-            if values.ndim != 4 or values.shape[:2] != (n_seeds, n_units):
-                raise DataError(
-                    f"dataset {self.name!r}, {loss}: expected (seeds, units, L, L) = "
-                    f"({n_seeds}, {n_units}, L, L), got {values.shape}"
-                )
-            if values.shape[2] != values.shape[3]:
-                raise DataError(
-                    f"dataset {self.name!r}, {loss}: the loss matrix is not square "
-                    f"({values.shape[2]} sources, {values.shape[3]} targets)"
-                )
-            if shape and values.shape != shape:
-                raise DataError(f"dataset {self.name!r}: losses differ in shape")
-            shape = values.shape
-            _refuse_nonfinite(self, loss, values)
+        _check_losses(self)
+        _check_extras(self)
         if self.null is not None and self.null.units != self.units:
             raise DataError(f"dataset {self.name!r}: null replicates must be scored on the same units")
 
@@ -88,6 +74,40 @@ class DatasetLosses:
         values = self.loss(name)
         own = np.diagonal(values, axis1=2, axis2=3)
         return values - own[:, :, None, :]
+
+
+def _check_losses(data: DatasetLosses) -> None:
+    size = (len(data.seeds), len(data.units))
+    first = next(iter(data.losses.values()))
+    for loss, values in data.losses.items():
+        if values.ndim != 4 or values.shape[:2] != size:
+            raise DataError(
+                f"dataset {data.name!r}, {loss}: expected (seeds, units, L, L) = ({size[0]}, {size[1]}, L, L), got "
+                f"{values.shape}"
+            )
+        if values.shape[2] != values.shape[3]:
+            raise DataError(
+                f"dataset {data.name!r}, {loss}: the loss matrix is not square ({values.shape[2]} sources, "
+                f"{values.shape[3]} targets)"
+            )
+        if values.shape != first.shape:
+            raise DataError(f"dataset {data.name!r}: losses differ in shape")
+        _refuse_nonfinite(data, loss, values)
+
+
+def _check_extras(data: DatasetLosses) -> None:
+    """Readouts and baselines: a NaN among them would only show as a gap in the report."""
+    shape = (len(data.seeds), len(data.units), data.n_layers)
+    named = [
+        (f"readout {name!r}, {loss}", shape, v) for name, by in data.readouts.items() for loss, v in by.items()
+    ]
+    named += [(f"baseline {name!r}", shape[1:2], values) for name, values in data.baselines.items()]
+    for what, expected, values in named:
+        if values.shape != expected:
+            raise DataError(f"dataset {data.name!r}, {what}: expected shape {expected}, got {values.shape}")
+        if not np.isfinite(values).all():
+            bad = int((~np.isfinite(values)).sum())
+            raise DataError(f"dataset {data.name!r}, {what}: {bad} losses are not finite")
 
 
 def _refuse_nonfinite(data: DatasetLosses, loss: str, values: FloatArray) -> None:
