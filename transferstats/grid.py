@@ -46,7 +46,7 @@ class DatasetLosses:
     null: DatasetLosses | None = None
 
     def __post_init__(self) -> None:
-        n_seeds, n_units = len(self.seeds), len(self.units)
+        n_units = len(self.units)
         if not self.losses:
             raise DataError(f"dataset {self.name!r} has no losses")
         if len(self.clusters) != n_units or self.tokens.shape != (n_units,):
@@ -82,8 +82,8 @@ def _check_losses(data: DatasetLosses) -> None:
     for loss, values in data.losses.items():
         if values.ndim != 4 or values.shape[:2] != size:
             raise DataError(
-                f"dataset {data.name!r}, {loss}: expected (seeds, units, L, L) = ({size[0]}, {size[1]}, L, L), got "
-                f"{values.shape}"
+                f"dataset {data.name!r}, {loss}: expected (seeds, units, L, L) = ({size[0]}, {size[1]}, L, L), "
+                f"got {values.shape}"
             )
         if values.shape[2] != values.shape[3]:
             raise DataError(
@@ -97,11 +97,13 @@ def _check_losses(data: DatasetLosses) -> None:
 
 def _check_extras(data: DatasetLosses) -> None:
     """Readouts and baselines: a NaN among them would only show as a gap in the report."""
-    shape = (len(data.seeds), len(data.units), data.n_layers)
-    named = [
-        (f"readout {name!r}, {loss}", shape, v) for name, by in data.readouts.items() for loss, v in by.items()
+    size = (len(data.seeds), len(data.units), data.n_layers)
+    named: list[tuple[str, tuple[int, ...], FloatArray]] = [
+        (f"readout {readout!r}, {loss}", size, values)
+        for readout, by_loss in data.readouts.items()
+        for loss, values in by_loss.items()
     ]
-    named += [(f"baseline {name!r}", shape[1:2], values) for name, values in data.baselines.items()]
+    named += [(f"baseline {name!r}", size[1:2], values) for name, values in data.baselines.items()]
     for what, expected, values in named:
         if values.shape != expected:
             raise DataError(f"dataset {data.name!r}, {what}: expected shape {expected}, got {values.shape}")
