@@ -14,7 +14,7 @@ import numpy as np
 
 import transferstats
 from transferstats.engine import Cell, Store, SweepReport, cell_states, local_manager, local_pool, sweep
-from transferstats.errors import DataError, TransferstatsError
+from transferstats.errors import DataError, DesignError, TransferstatsError
 
 OK, FINDINGS, USAGE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -87,9 +87,9 @@ def build_parser() -> argparse.ArgumentParser:
     simulate = _verb(verbs, "simulate", run_simulate, "write a long table whose true penalties are known")
     simulate.add_argument("--out", required=True, help="long table to write, .csv or .parquet")
     simulate.add_argument("--regime", default="balanced", help="seed, unit, balanced, heavy or skewed")
-    simulate.add_argument("--layers", type=int, default=6)
-    simulate.add_argument("--seeds", type=int, default=4)
-    simulate.add_argument("--units", type=int, default=100)
+    simulate.add_argument("--layers", type=int, default=6, help="number of layers (default: %(default)s)")
+    simulate.add_argument("--seeds", type=int, default=4, help="number of seeds (default: %(default)s)")
+    simulate.add_argument("--units", type=int, default=100, help="number of units (default: %(default)s)")
     simulate.add_argument("--rng", type=int, default=0, help="seed of the random numbers (default: %(default)s)")
     evaluate.add_argument("--csv", action="store_true", help="print all columns as CSV in R's spelling")
     report.add_argument("--out", default="report", help="folder of the report (default: %(default)s)")
@@ -127,7 +127,9 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--max-steps", type=int, default=1024, help="most kl steps a lens (default: %(default)s)")
     verb.add_argument("--store", default="runs/embedded", help="folder of finished cells (default: %(default)s)")
     verb.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells side by side (default: cores)")
-    verb.add_argument("--shard", help="i/n: only every n-th cell, counted from 0 (job arrays)")
+    verb.add_argument(
+        "--shard", type=_shard, metavar="I/N", help="i/n: only every n-th cell, counted from 0 (job arrays)"
+    )
     verb.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
 
 
@@ -159,7 +161,7 @@ def _cells(arguments: argparse.Namespace) -> list[Cell]:
 def _sweep(cells: Sequence[Cell], arguments: argparse.Namespace) -> SweepReport:
     from transferstats.progress import SweepProgress
 
-    shard = _shard(arguments.shard)
+    shard = arguments.shard
     finished = set(Store(arguments.store).keys())
     todo = sum(cell.key not in finished for cell in (cells if shard is None else cells[shard[0] :: shard[1]]))
     jobs = min(arguments.jobs, todo)
@@ -176,13 +178,13 @@ def _sweep(cells: Sequence[Cell], arguments: argparse.Namespace) -> SweepReport:
             raise
 
 
-def _shard(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
+def _shard(text: str) -> tuple[int, int]:
     try:
         index, count = (int(part) for part in text.split("/"))
     except ValueError:
-        raise SystemExit(f"transferstats: --shard {text!r}: write i/n, such as 0/4") from None
+        raise argparse.ArgumentTypeError(f"a shard is i/n, such as 0/4, not {text!r}") from None
+    if not 0 <= index < count:
+        raise argparse.ArgumentTypeError(f"shard {text}: i counts from 0 and must be below n")
     return index, count
 
 
@@ -207,9 +209,7 @@ def run_fit(arguments: argparse.Namespace) -> int:
     cells = _cells(arguments)
     chosen = [cell for cell in cells if cell.config["seed"] == arguments.seed]
     if not chosen:
-        raise SystemExit(
-            f"transferstats: --seed {arguments.seed}: this study has seeds 0 to {arguments.seeds - 1}"
-        )
+        raise DesignError(f"--seed {arguments.seed}: this study has seeds 0 to {arguments.seeds - 1}")
     return _tell(_sweep(chosen, arguments), arguments.store)
 
 

@@ -1,0 +1,258 @@
+"""The command line in processes of its own: every verb, what it prints, and what its exit codes mean."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from small_study import SmallStudy
+
+import transferstats
+from transferstats.cli import BAD_INPUT, FINDINGS, OK, USAGE, build_parser, main
+from transferstats.grid import TransferGrid
+
+VERBS = ("run", "fit", "sweep", "status", "verify", "evaluate", "report", "plan", "simulate")
+
+
+def command(*arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run ``transferstats``; standard error of an error must be one message, never a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error::FutureWarning", "-m", "transferstats.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "100"},
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """The command line in this process: the same entrance, without the second that an interpreter takes."""
+
+    capture: pytest.CaptureFixture[str]
+
+    def __call__(self, *arguments: object) -> tuple[int, str, str]:
+        """Exit code, standard output, standard error."""
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, *self.capture.readouterr()
+
+
+@pytest.fixture
+def inside(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inside:
+    """Run in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return Inside(capsys)
+
+
+@pytest.fixture(scope="module")
+def losses(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A long table of losses, without null, shared lens or similarities."""
+    path = tmp_path_factory.mktemp("losses") / "losses.csv"
+    grid = transferstats.simulate_grid(n_seeds=4, n_units=40, datasets=("one", "two"), rng=3).grid
+    grid.to_frame().to_csv(path, index=False)
+    return path
+
+
+# --- help and usage ---
+
+
+def test_help_teaches_the_first_steps_and_the_exit_codes() -> None:
+    done = command("--help")
+    assert done.returncode == OK
+    assert all(verb in done.stdout for verb in VERBS)
+    for word in ("exit codes:", "130", "first steps:", "transferstats run --smallest 0.05", "status", "evaluate"):
+        assert word in done.stdout, word
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_its_options(verb: str) -> None:
+    """Read off the parser: a process for each would cost half a minute."""
+    (choices,) = (action.choices for action in build_parser()._actions if action.choices)
+    text = choices[verb].format_help()  # type: ignore[index]
+    assert len(text.splitlines()) > 4
+    for action in choices[verb]._actions:  # type: ignore[index]
+        assert action.help, f"{verb} {action.dest} has no help"
+
+
+def test_version() -> None:
+    assert command("--version").stdout == f"transferstats {transferstats.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("nonsense",),
+        ("evaluate", "losses.csv"),
+        ("evaluate", "losses.csv", "--smallest", "much"),
+        ("status",),
+        *(("sweep", f"--shard={shard}") for shard in ("0", "a/b", "0/0", "4/4", "-1/4")),
+    ],
+    ids=str,
+)
+def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...], inside: Inside) -> None:
+    code, out, errors = inside(*arguments)
+    assert code == USAGE
+    assert out == ""
+    assert "usage: transferstats" in errors
+
+
+def test_exit_codes_reach_the_shell(tmp_path: Path) -> None:
+    assert command("nonsense").returncode == USAGE
+    done = command("evaluate", "nothing.csv", "--smallest", "0.05", folder=tmp_path)
+    assert done.returncode == BAD_INPUT
+    assert done.stderr == ("transferstats: no file or store folder at nothing.csv\n")
+
+
+# --- tables ---
+
+
+def test_evaluate_prints_one_verdict_a_claim_and_dataset(losses: Path) -> None:
+    done = command("evaluate", losses, "--smallest", 0.05)
+    assert done.returncode == OK, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 8 * 3
+    evidence = transferstats.evaluate(transferstats.read_grid(losses), 0.05)
+    for line, claim in zip(lines, evidence.claims, strict=True):
+        assert line.startswith(f"{claim.key}  {claim.dataset}")
+        assert claim.verdict in line
+        if claim.estimate is not None:
+            assert f"{float(claim.estimate.estimate):.4g} [" in line
+
+
+def test_evaluate_as_csv_reads_back(losses: Path) -> None:
+    done = command("evaluate", losses, "--smallest", 0.05, "--csv", "--loss", "ce", "--conf-level", 0.9)
+    assert done.returncode == OK, done.stderr
+    table = pd.read_csv(io.StringIO(done.stdout))
+    evidence = transferstats.evaluate(transferstats.read_grid(losses, loss="ce"), 0.05, conf_level=0.9)
+    assert done.stdout == evidence.csv()
+    assert len(table) == 24
+    assert set(table["conf_level"].dropna()) == {0.9}
+
+
+def test_report_writes_a_page_and_tables(losses: Path, tmp_path: Path) -> None:
+    done = command("report", losses, "--smallest", 0.05, "--out", tmp_path / "out")
+    assert done.returncode == OK, done.stderr
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "<svg" in page
+    assert f"report: {tmp_path / 'out' / 'index.html'}" in done.stdout
+    claims = pd.read_csv(tmp_path / "out" / "tables" / "claims.csv")
+    assert len(claims) == 24
+
+
+def test_plan_and_simulate(tmp_path: Path) -> None:
+    table = tmp_path / "pilot.csv"
+    made = command("simulate", "--out", table, "--layers", 4, "--seeds", 3, "--units", 20, "--rng", 5)
+    assert made.returncode == OK, made.stderr
+    assert len(pd.read_csv(table)) == 3 * 20 * 16
+    assert "true mean penalty" in made.stdout
+    planned = command("plan", table, "--smallest", 0.05, "--seeds", 3, 5, "--units", 50)
+    assert planned.returncode == OK, planned.stderr
+    assert len(pd.read_csv(io.StringIO(planned.stdout))) >= 2
+
+
+BAD_INPUT_CASES: dict[str, tuple[tuple[str, ...], str]] = {
+    "no file": (("evaluate", "nothing.csv", "--smallest", "0.05"), "no file or store folder at nothing.csv"),
+    "no store": (("status", "."), "is not a transferstats store"),
+    "nothing to verify": (("verify", "."), "is not a transferstats store"),
+    "smallest 0": (("evaluate", "{losses}", "--smallest", "0"), "smallest must be a positive number"),
+    "smallest below 0": (("evaluate", "{losses}", "--smallest", "-1"), "smallest must be a positive number"),
+    "level in percent": (("evaluate", "{losses}", "--smallest", "1", "--conf-level", "95"), "95"),
+    "one seed": (("sweep", "--seeds", "1", "--store", "s"), "at least 2 seeds, better 5"),
+    "no model": (("sweep", "--subject", "./nowhere", "--store", "s"), "no model at './nowhere'"),
+    "no dataset": (("sweep", "--dataset", "nowhere", "--store", "s"), "no dataset 'nowhere'"),
+    "too many units": (("sweep", "--units", "10000", "--store", "s"), "bring more documents"),
+    "no such seed": (("fit", "--seed", "7", "--store", "s"), "--seed 7: this study has seeds 0 to 4"),
+    "unknown ending": (("simulate", "--out", "losses.xlsx"), "use a name that ends in .csv or .parquet"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_INPUT_CASES)
+def test_bad_input_is_exit_code_3_and_names_the_fix(
+    kind: str, losses: Path, tmp_path: Path, inside: Inside
+) -> None:
+    arguments, words = BAD_INPUT_CASES[kind]
+    code, out, errors = inside(*(part.replace("{losses}", str(losses)) for part in arguments))
+    assert code == BAD_INPUT, errors
+    (message,) = errors.splitlines()
+    assert message.startswith("transferstats: ")
+    assert words in message
+    assert out == ""
+    assert not (tmp_path / "s").exists()  # nothing was begun
+
+
+# --- stores ---
+
+
+@pytest.fixture
+def store(small: SmallStudy, tmp_path: Path) -> Path:
+    """A copy of the small study's store."""
+    return Path(shutil.copytree(small.store, tmp_path / "store"))
+
+
+def test_status_of_a_finished_and_an_unfinished_store(store: Path, small: SmallStudy, inside: Inside) -> None:
+    code, out, _ = inside("status", store)
+    assert code == OK
+    assert out.endswith("8 of 8 cells done\n")
+    (store / "cells" / f"{small.cells[0].key}.json").unlink()
+    code, out, _ = inside("status", store)
+    assert code == FINDINGS
+    assert f"missing  {small.cells[0].key[:12]}  {small.cells[0].label}" in out
+    code, _, errors = inside("evaluate", store, "--smallest", 0.05)
+    assert code == BAD_INPUT
+    assert "not finished" in errors
+
+
+def test_verify_finds_damage_and_discards_it_when_told(store: Path, small: SmallStudy, inside: Inside) -> None:
+    assert inside("verify", store) == (OK, "8 cells, 0 damaged\n", "")
+    victim = store / "cells" / f"{small.cells[2].key}.parquet"
+    victim.write_bytes(victim.read_bytes()[:-7])
+    code, _, errors = inside("verify", store)
+    assert code == FINDINGS
+    assert victim.name in errors
+    assert "verify --discard" in errors
+    assert victim.exists()
+    code, _, errors = inside("verify", store, "--discard")
+    assert code == FINDINGS
+    assert not victim.exists()
+    assert inside("verify", store) == (OK, "7 cells, 0 damaged\n", "")
+
+
+def test_evaluate_and_report_a_store(store: Path, tmp_path: Path, small_grid: TransferGrid) -> None:
+    done = command("report", store, "--smallest", 0.05, "--out", tmp_path / "out")
+    assert done.returncode == OK, done.stderr
+    assert len(done.stdout.splitlines()) == 8 * 3 + 1
+    assert (tmp_path / "out" / "index.html").stat().st_size > 20_000
+    assert small_grid.n_layers == 8
+
+
+STUDY = ("--seeds", 2, "--units", 16, "--unit-tokens", 48, "--max-steps", 1, "--jobs", 1)
+
+
+def test_fit_sweep_and_run_share_a_store(document_files: list[Path], tmp_path: Path) -> None:
+    """One cell first, the rest by ``run``, which evaluates and reports; then another study is refused."""
+    options = ("--dataset", document_files[0], "--store", tmp_path / "store", *STUDY)
+    done = command("fit", *options, "--seed", 1)
+    assert done.returncode == OK, done.stderr
+    assert done.stdout.startswith("1 cells computed, 0 reused")
+    done = command("run", *options, "--smallest", 0.05, "--out", tmp_path / "out")
+    assert done.returncode == OK, done.stderr
+    assert done.stdout.startswith("1 cells computed, 1 reused")
+    assert (tmp_path / "out" / "index.html").exists()
+    assert "C2  python_small" in done.stdout
+    other = command("sweep", *options, "--anchor", "shared")
+    assert other.returncode == BAD_INPUT
+    assert "fit.anchor is 'ridge' there and 'shared' here" in other.stderr

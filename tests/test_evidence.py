@@ -1,0 +1,324 @@
+"""Standard claims on grids of known truth: clear cases, small studies, verdicts that stay within their numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import transferstats as ts
+from transferstats.distance import layer_distance
+from transferstats.errors import DesignError, TransferstatsError
+from transferstats.grid import DatasetLosses, TransferGrid
+from transferstats.results import COLUMNS, Claim, Evidence
+from transferstats.simulation import simulate_grid, true_penalty
+
+LAYERS = 5
+SMALLEST = 0.05
+ROUNDING = 1e-12  # between a p-value and the interval that it inverts
+
+
+def make_grid(
+    level: float = 0.3, *, rng: int = 0, n_null: int = 0, null_share: float = 0.3, **truth: object
+) -> TransferGrid:
+    """Five seeds and 80 units of one dataset."""
+    penalty = true_penalty(LAYERS, level=level, **truth)  # type: ignore[arg-type]
+    return simulate_grid(penalty, n_seeds=5, n_units=80, n_null=n_null, null_share=null_share, rng=rng).grid
+
+
+def changed(grid: TransferGrid, change: object) -> TransferGrid:
+    """The same grid with other losses."""
+    return replace(grid, datasets=tuple(change(data) for data in grid.datasets))  # type: ignore[operator]
+
+
+def with_certificates(grid: TransferGrid, failed: int = 0) -> TransferGrid:
+    """One certificate a lens, the first ``failed`` of each dataset without convergence."""
+    rows = [
+        {"dataset": data.name, "world": "observed", "seed": seed, "layer": layer, "converged": index >= failed}
+        for data in grid.datasets
+        for index, (seed, layer) in enumerate((s, x) for s in data.seeds for x in grid.layers)
+    ]
+    return replace(grid, certificates=pd.DataFrame(rows))
+
+
+def claims(evidence: Evidence) -> dict[tuple[str, str], Claim]:
+    return {(claim.key, claim.dataset): claim for claim in evidence.claims}
+
+
+def verdicts(grid: TransferGrid, smallest: float = SMALLEST, **options: float) -> dict[str, str]:
+    """Verdict by claim, of the only dataset or the average."""
+    found = ts.evaluate(grid, smallest, **options).claims
+    last = found[-1].dataset if len(grid.datasets) == 1 else "average"
+    return {claim.key: claim.verdict for claim in found if claim.dataset == last}
+
+
+# --- clear cases ---
+
+
+def test_large_growing_penalties() -> None:
+    found = verdicts(make_grid(1.0, n_null=5, asymmetry=2.0))
+    assert found["C1"] == "supported"
+    assert found["C2"] == "supported"
+    assert found["C3"] == "supported"
+    assert found["C4"] == "exceeds"
+    assert found["C5"] == "supported"
+    assert found["C6"] == "exceeds"
+    assert found["C7"] == "contradicted"
+    assert found["C8"] == "not tested"
+
+
+def test_small_penalties_are_within() -> None:
+    found = verdicts(make_grid(0.02), smallest=0.2)
+    assert (found["C2"], found["C4"], found["C6"], found["C7"]) == ("supported", "within", "within", "supported")
+
+
+def test_a_world_with_one_right_lens_does_not_exceed_its_null() -> None:
+    """Clearly nonzero penalties that mean nothing: what the null is for."""
+    found = verdicts(make_grid(0.3, n_null=5, null_share=1.0))
+    assert found["C2"] == "supported"
+    assert found["C3"] != "supported"
+    assert found["C4"] != "exceeds"
+
+
+def test_penalties_that_shrink_with_distance_contradict_growth() -> None:
+    def turned(data: DatasetLosses) -> DatasetLosses:
+        kl = data.losses["kl"]
+        own = np.diagonal(kl, axis1=2, axis2=3)[:, :, None, :]
+        distance = layer_distance(LAYERS)
+        weight = np.where(distance > 0, LAYERS - distance, 0)
+        return replace(data, losses={"kl": own + 0.1 * weight + 0.01 * (kl - own)})
+
+    found = claims(ts.evaluate(changed(make_grid(), turned), SMALLEST))["C5", "simulated"]
+    assert found.verdict == "contradicted"
+    assert found.p_value < 0.025  # of the test that the verdict rests on
+    assert float(found.estimate.conf_high) < 0  # type: ignore[union-attr]
+
+
+def test_a_loss_that_rises_with_depth_contradicts_c1() -> None:
+    def reversed_layers(data: DatasetLosses) -> DatasetLosses:
+        return replace(data, losses={name: x[:, :, ::-1, ::-1].copy() for name, x in data.losses.items()})
+
+    assert verdicts(changed(make_grid(), reversed_layers))["C1"] == "contradicted"
+
+
+def test_negative_ce_penalties_are_neither_clipped_nor_refused() -> None:
+    """Lenses minimise kl: in ce a lens of another layer may be better than the layer's own."""
+
+    def negative(data: DatasetLosses) -> DatasetLosses:
+        ce = data.losses["ce"]
+        own = np.diagonal(ce, axis1=2, axis2=3)[:, :, None, :]
+        return replace(data, losses={"kl": data.losses["kl"], "ce": own - 0.5 * (ce - own)})
+
+    grid = changed(make_grid(), negative).with_loss("ce")
+    found = claims(ts.evaluate(grid, SMALLEST))
+    assert found["C2", "simulated"].verdict == "contradicted"
+    assert float(found["C2", "simulated"].estimate.estimate) < 0  # type: ignore[union-attr]
+    assert found["C4", "simulated"].verdict == "exceeds"  # below -0.05: it matters, the other way round
+
+
+def test_distance_beyond_similarity() -> None:
+    """With similarities in hand C8 is tested; noise as similarity leaves distance all its weight."""
+    grid = make_grid(1.0)
+    draw = np.random.default_rng(0).uniform(size=(LAYERS, LAYERS))
+    grid = replace(grid, similarities={"simulated": {"covariance": (draw + draw.T) / 2}})
+    assert verdicts(grid)["C8"] == "supported"
+
+
+# --- small designs ---
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3])
+@pytest.mark.parametrize("n_layers", [2, 3, 6])
+@pytest.mark.parametrize("n_null", [0, 2])
+@pytest.mark.parametrize("datasets", [("one",), ("one", "two")])
+def test_every_small_design_is_answered(
+    n_seeds: int, n_layers: int, n_null: int, datasets: tuple[str, ...]
+) -> None:
+    made = simulate_grid(
+        true_penalty(n_layers), n_seeds=n_seeds, n_units=25, n_null=n_null, datasets=datasets, rng=1
+    ).grid
+    evidence = _fast_evidence(made)
+    names = (*datasets, "average") if len(datasets) > 1 else datasets
+    assert set(claims(evidence)) == {(f"C{number}", name) for number in range(1, 9) for name in names}
+    for claim in evidence.claims:
+        assert (claim.verdict == "not tested") == (claim.estimate is None)
+        assert claim.reason
+        if claim.verdict != "not tested":
+            assert f"{n_seeds} seeds: valid, but wide" in claim.caveats
+    untested = {claim.key for claim in evidence.claims if claim.verdict == "not tested"}
+    assert untested == {"C8"} | ({"C3"} if not n_null else set()) | ({"C5"} if n_layers == 2 else set())
+    assert len(evidence.datasets) == len(datasets)
+    assert list(evidence.tidy().columns[: len(COLUMNS)]) == list(COLUMNS)
+    assert len(evidence.glance()) == 1
+
+
+def _fast_evidence(grid: TransferGrid) -> Evidence:
+    """Fewer bootstrap replicates of the selected family: it decides no claim."""
+    from transferstats import evidence as room
+
+    before = room.SELECTION
+    room.SELECTION = replace(before, replicates=200)  # type: ignore[misc]
+    try:
+        return ts.evaluate(grid, SMALLEST)
+    finally:
+        room.SELECTION = before  # type: ignore[misc]
+
+
+def test_one_seed_is_refused_and_the_dataset_named() -> None:
+    one = simulate_grid(true_penalty(3), n_seeds=1, n_units=20, rng=0).grid
+    with pytest.raises(DesignError, match="'simulated' has 1 seed: evidence about new lenses needs at least 2"):
+        ts.evaluate(one, SMALLEST)
+
+
+@pytest.mark.parametrize("smallest", [0.0, -0.1, float("nan"), float("inf")])
+def test_smallest_must_be_stated(smallest: float) -> None:
+    with pytest.raises(DesignError, match="smallest must be a positive number"):
+        ts.evaluate(make_grid(), smallest)
+    with pytest.raises(TypeError):
+        ts.evaluate(make_grid())  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("conf_level", [0.0, 1.0, 95.0, -0.5, float("nan")])
+def test_an_impossible_level_is_refused(conf_level: float) -> None:
+    with pytest.raises(TransferstatsError):
+        ts.evaluate(make_grid(), SMALLEST, conf_level=conf_level)
+
+
+# --- verdicts and their numbers ---
+
+
+@cache
+def many_evidences() -> tuple[Evidence, ...]:
+    """Grids from clearly nothing to clearly much, three levels, in kl and ce."""
+    made = []
+    for index, level in enumerate((0.005, 0.04, 0.055, 0.07, 0.3)):
+        for conf_level in (0.8, 0.95, 0.99):
+            grid = simulate_grid(
+                true_penalty(4, level=level, asymmetry=1.6),
+                n_seeds=3,
+                n_units=30,
+                n_null=3,
+                rng=index,
+                datasets=("a", "b"),
+            ).grid
+            made.append(ts.evaluate(grid.with_loss("ce" if index % 2 else "kl"), SMALLEST, conf_level=conf_level))
+    return tuple(made)
+
+
+def all_claims() -> list[tuple[Claim, float]]:
+    return [
+        (claim, one.conf_level) for one in many_evidences() for claim in one.claims if claim.estimate is not None
+    ]
+
+
+def test_a_verdict_never_contradicts_its_interval() -> None:
+    seen = set()
+    for claim, level in all_claims():
+        assert claim.estimate is not None
+        low, high = float(claim.estimate.conf_low), float(claim.estimate.conf_high)
+        centre = float(claim.estimate.estimate)
+        assert claim.estimate.conf_level == level
+        assert low <= centre <= high
+        seen.add((claim.key, claim.verdict))
+        if claim.key in ("C2", "C3", "C5"):
+            expected = "supported" if low > 0 else "contradicted" if high < 0 else "inconclusive"
+            assert claim.verdict == expected, (claim, level)
+        elif claim.key == "C1":
+            assert (claim.verdict == "supported") == (high < 0)
+        elif claim.key in ("C4", "C6"):
+            outside = low > SMALLEST or high < -SMALLEST
+            assert (claim.verdict == "exceeds") == outside, (claim, level)
+            if claim.verdict == "within":
+                assert -SMALLEST < centre < SMALLEST
+            if low > -SMALLEST and high < SMALLEST:
+                assert claim.verdict == "within"  # the wider interval inside implies the narrower one inside
+        elif claim.verdict == "supported":
+            assert centre < SMALLEST
+        elif claim.verdict == "contradicted":
+            assert centre > SMALLEST or centre < -SMALLEST
+    assert {verdict for _, verdict in seen} >= {"exceeds", "within", "inconclusive", "supported"}
+
+
+def test_the_p_value_of_a_claim_is_that_of_its_verdict() -> None:
+    for claim, level in all_claims():
+        alpha = 1 - level
+        if claim.verdict in ("supported", "contradicted", "exceeds") and claim.key not in ("C7",):
+            assert claim.p_value < alpha / 2 + ROUNDING, claim
+        elif claim.verdict == "within":
+            assert claim.p_value < alpha + ROUNDING, claim
+        elif claim.key in ("C1", "C2", "C3", "C5"):
+            assert claim.p_value >= alpha / 2 - ROUNDING, claim
+
+
+def test_holm_is_monotone_and_never_below_the_p_value() -> None:
+    for evidence in many_evidences():
+        for dataset in ("a", "b", "average"):
+            family = [
+                claim for claim in evidence.claims if claim.dataset == dataset and claim.estimate is not None
+            ]
+            family.sort(key=lambda claim: claim.p_value)
+            adjusted = [claim.p_adjusted for claim in family]
+            assert all(one <= other + ROUNDING for one, other in pairwise(adjusted))
+            assert all(claim.p_value - ROUNDING <= claim.p_adjusted <= 1 for claim in family)
+            assert adjusted[0] == pytest.approx(min(1.0, len(family) * family[0].p_value))
+            untested = [claim for claim in evidence.claims if claim.dataset == dataset and claim.estimate is None]
+            assert all(np.isnan(claim.p_adjusted) for claim in untested)
+
+
+def test_a_verdict_that_holm_takes_back_says_so() -> None:
+    """At the error rate of the verdict itself: half for a claim with a direction, whole for equivalence."""
+    words = "not after Holm's correction for the number of claims"
+    taken_back = 0
+    for claim, level in all_claims():
+        decided = claim.verdict not in ("inconclusive", "not tested")
+        equivalence = claim.verdict == "within" or (claim.key == "C7" and claim.verdict == "supported")
+        rate = (1 - level) if equivalence else (1 - level) / 2
+        assert (words in claim.caveats) == (decided and claim.p_adjusted >= rate), (claim, level)
+        taken_back += words in claim.caveats
+    assert taken_back > 0
+
+
+# --- certificates ---
+
+
+def test_lenses_without_certificates_are_a_caveat() -> None:
+    grid = make_grid()
+    assert all("lenses carry no convergence certificate" in claim.caveats for claim in _tested(grid))
+    good = with_certificates(grid)
+    assert not any("converge" in caveat for claim in _tested(good) for caveat in claim.caveats)
+    bad = with_certificates(grid, failed=3)
+    for claim in _tested(bad):
+        (caveat,) = (text for text in claim.caveats if "converge" in text)
+        assert caveat.startswith("3 of 25 lenses had not converged")
+        assert "an equivalence verdict is not to be trusted" in caveat
+
+
+def _tested(grid: TransferGrid) -> list[Claim]:
+    return [claim for claim in _fast_evidence(grid).claims if claim.verdict != "not tested"]
+
+
+def test_certificates_count_for_their_dataset_and_for_the_average() -> None:
+    grid = simulate_grid(true_penalty(3), n_seeds=3, n_units=20, datasets=("one", "two"), rng=0).grid
+    table = with_certificates(grid, failed=2).certificates
+    table.loc[table["dataset"] == "two", "converged"] = True
+    found = claims(_fast_evidence(replace(grid, certificates=table)))
+    assert any("2 of 9 lenses" in text for text in found["C2", "one"].caveats)
+    assert not any("converged" in text for text in found["C2", "two"].caveats)
+    assert any("2 of 18 lenses" in text for text in found["C2", "average"].caveats)
+
+
+def test_evidence_of_the_small_study_speaks_of_its_lenses(small_grid: TransferGrid) -> None:
+    """Real lenses after 16 steps: the claims are answered, and weakened by what did not converge."""
+    evidence = _fast_evidence(small_grid)
+    assert len(evidence.claims) == 8 * 3
+    assert not small_grid.certificates["converged"].all()
+    for claim in evidence.claims:
+        assert claim.verdict != "not tested"
+        assert any("had not converged" in caveat for caveat in claim.caveats)
+    assert {data.dataset for data in evidence.datasets} == {"python_small", "kjv_small"}
+    assert all(data.matrix.shape == (8, 8) for data in evidence.datasets)
+    assert all((np.diagonal(data.matrix) == 0).all() for data in evidence.datasets)
