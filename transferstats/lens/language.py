@@ -105,13 +105,19 @@ def load_language_model(source: str, *, device: str = "cpu", trust_remote_code: 
 def _read_parts(source: str, path: str, options: dict[str, Any]) -> tuple[Any, Any]:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # it would cut the sweep's own in two
     weights = {"use_safetensors": None if "gguf_file" in options else True, "output_loading_info": True}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
         model, info = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **weights, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise SubjectError(f"cannot load {source!r} as a causal language model: {error}") from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
     # transformers fills what a file lacks with random numbers and only logs it.
     if info["missing_keys"]:
         absent = sorted(info["missing_keys"])
