@@ -86,9 +86,16 @@ class Sample:
 
     def batch(self, rows: Tensor) -> tuple[Tensor, tuple[Targets, ...]]:
         """Some rows of the inputs and the targets of every map."""
+        return self.batch_of(torch.arange(len(self.hidden), device=rows.device), rows)
+
+    def batch_of(self, maps: Tensor, rows: Tensor) -> tuple[Tensor, tuple[Targets, ...]]:
+        """Some rows of the inputs of some maps, and the targets of each of those maps."""
         index = rows % self.final.shape[1]
-        taken = tuple(one.rows(index) for one in self.targets)
-        return self.hidden[:, rows], taken * (len(self.hidden) // len(taken))
+        if len(self.targets) == 1:
+            taken = (self.targets[0].rows(index),) * len(maps)
+        else:
+            taken = tuple(self.targets[int(one)].rows(index) for one in maps)
+        return self.hidden[maps[:, None], rows[None, :]], taken
 
     def stacked(self) -> Sample:
         """All layers as the rows of one map: what a shared lens is fitted to."""
@@ -116,12 +123,19 @@ class Certificate:
     converged: Tensor
 
 
-def mean_kl(head: Head, lenses: Translators, sample: Sample, max_rows: int = 4096) -> Tensor:
-    """(G,) mean kl of each lens on its rows, at most ``max_rows`` evenly spaced ones; float64 sums."""
+def mean_kl(
+    head: Head, lenses: Translators, sample: Sample, *, maps: Tensor | None = None, max_rows: int = 4096
+) -> Tensor:
+    """(g,) mean kl of each lens on its rows, at most ``max_rows`` evenly spaced ones; float64 sums.
+
+    ``maps``: which maps of the sample the lenses are for; all of them unless given.
+    """
     n_rows = sample.hidden.shape[1]
     step = max(1, -(-n_rows // max_rows))
     rows = torch.arange(0, n_rows, step, device=sample.hidden.device)
-    hidden, targets = sample.batch(rows)
+    if maps is None:
+        maps = torch.arange(len(lenses), device=sample.hidden.device)
+    hidden, targets = sample.batch_of(maps, rows)
     with torch.no_grad():
         normed = head.norm(lenses.apply(hidden))
         scored = [losses(head, x, goal)[0].double().mean() for x, goal in zip(normed, targets, strict=True)]
@@ -198,32 +212,50 @@ def _doubling(
     plan: FitPlan,
     progress: Progress | None,
 ) -> tuple[Translators, Certificate]:
-    """Descend in doublings; keep for each lens the doubling with the least held-out kl."""
-    best, best_kl, strength = begin
-    start_kl, steps = best_kl, torch.zeros_like(best_kl)
-    change, rises = torch.full_like(best_kl, torch.inf), torch.zeros_like(best_kl)
-    converged = torch.zeros_like(best_kl).bool()
+    """Descend in doublings until each lens has settled; a settled lens does not wait for the others."""
+    trace = _Trace(begin[0], begin[1])
     target = plan.first
-    while target <= plan.max_steps:
+    while target <= plan.max_steps and len(descent.maps):
         averaged = descent.run_to(target, progress)
-        kl = mean_kl(head, averaged, held_out)
-        better = kl < best_kl
-        change = torch.where(better, best_kl - kl, 0.0)
-        # One rise may be the noise of the first steps; after two the minimum over the path lies behind.
-        rises = torch.where(better, 0.0, rises + 1)
-        best = _merge(better, averaged, best)
-        best_kl, steps = torch.where(better, kl, best_kl), torch.where(better, float(target), steps)
-        small = change < (plan.relative_tolerance * best_kl).clamp_min(plan.tolerance)
-        converged = torch.where(better, small, (rises >= PATIENCE) & kl.isfinite())
-        if bool(converged.all()):
-            break
+        kl = mean_kl(head, averaged, held_out, maps=descent.maps)
+        descent.keep(~trace.record(descent.maps, averaged, kl, target, plan))
         target *= 2
-    train_kl = mean_kl(head, best, train)
-    if bool((rises > 0).any()):
+    train_kl = mean_kl(head, trace.best, train)
+    if bool((trace.rises > 0).any()):
         # Held-out kl may rise because the minimum lies behind, while training kl goes on falling; or because the
         # descent diverges, which is no evidence of a minimum.
-        converged &= mean_kl(head, averaged, train) <= train_kl + plan.tolerance
-    return best, Certificate(start_kl, best_kl, train_kl, change, steps, strength, converged)
+        trace.converged &= mean_kl(head, trace.last, train) <= train_kl + plan.tolerance
+    return trace.best, Certificate(
+        begin[1], trace.best_kl, train_kl, trace.change, trace.steps, begin[2], trace.converged
+    )
+
+
+class _Trace:
+    """How the held-out kl of G lenses moves over doublings, and the best lens so far of each."""
+
+    def __init__(self, start: Translators, start_kl: Tensor) -> None:
+        self.best = Translators(start.weight.clone(), start.bias.clone())
+        self.last = self.best
+        self.best_kl = start_kl.clone()
+        self.steps, self.rises = torch.zeros_like(start_kl), torch.zeros_like(start_kl)
+        self.change = torch.full_like(start_kl, torch.inf)
+        self.converged = torch.zeros_like(start_kl).bool()
+
+    def record(self, maps: Tensor, lenses: Translators, kl: Tensor, step: int, plan: FitPlan) -> Tensor:
+        """Take in the kl (g,) that some lenses have after ``step`` steps; which of them have settled (g,)."""
+        before = self.best_kl[maps]
+        better = kl < before
+        self.change[maps] = torch.where(better, before - kl, 0.0)
+        # One rise may be the noise of the first steps; after two the minimum over the path lies behind.
+        self.rises[maps] = torch.where(better, 0.0, self.rises[maps] + 1)
+        small = self.change[maps] < (plan.relative_tolerance * kl).clamp_min(plan.tolerance)
+        settled = torch.where(better, small, self.rises[maps] >= PATIENCE)
+        self.converged[maps] = settled & kl.isfinite()
+        self.best_kl[maps] = torch.where(better, kl, before)
+        self.steps[maps] = torch.where(better, float(step), self.steps[maps])
+        self.best = self.best.replaced(maps[better], lenses.chosen(better))
+        self.last = self.last.replaced(maps, lenses)
+        return settled
 
 
 class _Descent:
@@ -240,6 +272,7 @@ class _Descent:
         rng: torch.Generator,
     ) -> None:
         self.head, self.train, self.plan, self.rng = head, train, plan, rng
+        self.maps = torch.arange(len(start), device=train.hidden.device)
         self.mean = stats.mean.float()
         self.weight = start.weight.clone()
         # The map is carried in centred form, z = h + A (h - mean) + c, which decouples slope from offset.
@@ -259,7 +292,7 @@ class _Descent:
         rate = self.plan.learning_rate * min(1.0, self.plan.constant / target) ** 0.5
         while self.step < target:
             rows = self._next_rows()
-            self._advance(*self.train.batch(rows), rate)
+            self._advance(*self.train.batch_of(self.maps, rows), rate)
             self.step += 1
             self.count += 1
             self.sums[0].add_(self.weight)
@@ -268,6 +301,13 @@ class _Descent:
                 progress("kl", len(rows) * len(self.weight))
         weight, offset = self.sums[0] / self.count, self.sums[1] / self.count
         return Translators(weight, offset - (weight @ self.mean[:, :, None]).squeeze(-1))
+
+    def keep(self, running: Tensor) -> None:
+        """Go on with some of the lenses (g,) only; what remains is not touched by those that leave."""
+        self.maps, self.mean = self.maps[running], self.mean[running]
+        self.weight, self.offset = self.weight[running], self.offset[running]
+        self.velocity = (self.velocity[0][running], self.velocity[1][running])
+        self.input_inverse, self.output_inverse = self.input_inverse[running], self.output_inverse[running]
 
     def _next_rows(self) -> Tensor:
         if len(self.order) < self.plan.batch:

@@ -42,6 +42,16 @@ class Translators:
         """One of the maps, still batched (G = 1)."""
         return Translators(self.weight[index : index + 1], self.bias[index : index + 1])
 
+    def chosen(self, which: Tensor) -> Translators:
+        """Some of the maps, by mask or index."""
+        return Translators(self.weight[which], self.bias[which])
+
+    def replaced(self, index: Tensor, others: Translators) -> Translators:
+        """The same maps with those at ``index`` replaced by ``others``."""
+        weight, bias = self.weight.clone(), self.bias.clone()
+        weight[index], bias[index] = others.weight, others.bias
+        return Translators(weight, bias)
+
     def repeat(self, n_maps: int) -> Translators:
         """A single map repeated, e.g. the shared lens as prior of every own lens."""
         return Translators(self.weight.expand(n_maps, -1, -1).clone(), self.bias.expand(n_maps, -1).clone())
