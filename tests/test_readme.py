@@ -1,0 +1,70 @@
+"""The README does what it says: its Python runs, its commands exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from transferstats.cli import build_parser
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """Code blocks of one language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_python_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One namespace, an empty folder, as a reader would."""
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "readme"}
+    assert blocks("python")
+    for number, block in enumerate(blocks("python"), 1):
+        exec(compile(block, f"README.md, Python block {number}", "exec"), namespace)
+    written = {path.name for path in tmp_path.iterdir()}
+    for folder in re.findall(r'ts\.report\([^)]*"(\w+)"\)', README):
+        assert folder in written
+        assert (tmp_path / folder / "index.html").stat().st_size > 0
+
+
+COMMANDS = ("make", "transferstats", "pip", "python", "git", "cd")
+
+
+def shell_lines() -> list[list[str]]:
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def test_shell_blocks_use_known_commands() -> None:
+    assert shell_lines()
+    for words in shell_lines():
+        assert words[0] in COMMANDS, words
+
+
+def test_transferstats_commands_parse() -> None:
+    """Every command line of the README is one that the parser accepts."""
+    ours = [words for words in shell_lines() if words[0] == "transferstats"]
+    assert ours
+    for words in ours:
+        assert build_parser().parse_args(words[1:]).run
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for words in shell_lines():
+        if words[0] == "make":
+            for target in (word for word in words[1:] if "=" not in word and not word.startswith("-")):
+                assert re.search(rf"^{re.escape(target)}:", makefile, flags=re.MULTILINE), target
+
+
+def test_files_that_the_readme_names_exist() -> None:
+    named = set(re.findall(r"`((?:transferstats|analyses|reports|tests)/[\w./-]+)`", README))
+    assert named
+    for name in named - {"reports/validation/"}:
+        assert (ROOT / name).exists(), name
+    assert (ROOT / "CITATION.cff").exists()
