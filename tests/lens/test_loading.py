@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import make_model, make_tokenizer, save_model
+from tiny_models import VOCABULARY, make_model, make_tokenizer, save_model
 
 import transferstats as ts
 from transferstats.errors import SubjectError
@@ -173,3 +173,33 @@ def test_the_fingerprint_follows_what_the_model_computes(folder: Path, saved: Pa
     assert changed != model_fingerprint(str(saved))
     _change_config(folder, rms_norm_eps=1e-3)
     assert model_fingerprint(str(folder)) != changed
+
+
+def test_a_model_that_changes_in_place_is_loaded_again(tmp_path: Path) -> None:
+    """One process, one folder, other weights: a model kept in memory would be scored under the new one's key."""
+    from transferstats.engine import run_cell
+
+    letters = "".join(VOCABULARY[2:28])
+    rows = [{"unit": str(i), "text": letters[i % 20 :] + letters[: i % 20] + str(i) * 20} for i in range(12)]
+    documents = tmp_path / "letters.jsonl"
+    documents.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def losses(folder: Path) -> list[float]:
+        plan = ts.FitPlan(strengths=(1.0,), method="ridge")
+        made = ts.cells(
+            str(folder),
+            [documents],
+            seeds=2,
+            null_replicates=0,
+            fit=plan,
+            encoding=ts.Encoding(40, 40, 20),
+            evaluation=ts.EvaluationPlan(units=4, tokens=20),
+        )
+        return run_cell(made[0]).table["ce"].tolist()
+
+    model = save_model(tmp_path / "model")
+    first = losses(model)
+    _change_weights(model, lambda w: w["lm_head.weight"].mul_(3.0))
+    second = losses(model)
+    assert first != second
+    assert second == losses(Path(shutil.copytree(model, tmp_path / "copy")))

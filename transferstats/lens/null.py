@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from transferstats.errors import DesignError
 from transferstats.lens.fit import Sample
 from transferstats.lens.head import Head, Targets
 from transferstats.lens.translator import Translators
@@ -48,7 +49,17 @@ class Scatter:
 
 
 def match_scatter(head: Head, shared: Translators, held_out: Sample) -> Scatter:
-    """Match m on held-out states and targets, per layer and entropy bin."""
+    """Match m on held-out states and targets, per layer and entropy bin.
+
+    Raises
+    ------
+    DesignError: a softcapped head, for which the mean of W^T p0 does not determine the loss.
+    """
+    if head.softcap is not None:
+        raise DesignError(
+            "the shared-lens null is not available for a model that softcaps its logits: plan the study with "
+            "null_replicates=0"
+        )
     layers = [_match_layer(head, shared.apply(hidden[None])[0], held_out.targets[0]) for hidden in held_out.hidden]
     edges, draws, observed, matched = (torch.stack(part) for part in zip(*layers, strict=True))
     return Scatter(edges, draws, observed, matched)

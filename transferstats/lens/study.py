@@ -156,8 +156,8 @@ def split_of(config: dict[str, Any], clusters: Sequence[str]) -> Split:
 
 
 @lru_cache(maxsize=1)
-def _language_model(source: str, device: str) -> LanguageModel:
-    """One model stays loaded: the cells of a study share it."""
+def _language_model(source: str, device: str, _fingerprint: str) -> LanguageModel:
+    """One model stays loaded: the cells of a study share it, until its files change."""
     return load_language_model(source, device=device)
 
 
@@ -173,9 +173,10 @@ def run(cell: Cell, report: Report) -> CellOutput:
 
 def _compute(cell: Cell, report: Report) -> CellOutput:
     config = dict(cell.config)
-    model = _language_model(cell.location["subject"], cell.location.get("device", "cpu"))
     documents = read_documents(cell.location["dataset"])
     _check_fingerprints(config, cell, documents)
+    fingerprint = config["subject"]["fingerprint"]
+    model = _language_model(cell.location["subject"], cell.location.get("device", "cpu"), fingerprint)
     subject = LanguageSubject(model, documents, _plan(Encoding, config["encoding"]))
     return compute_world(subject, split_of(config, documents.clusters), config, cell.rng(), report)
 
