@@ -40,6 +40,8 @@ class FitPlan:
     batch: rows a step and lens. learning_rate: of the natural gradient, falling with the square root of the
         steps after the first ``constant``. momentum: heavy ball. damping: share of the mean output
         curvature added to its diagonal.
+    settle: steps before which no lens counts as settled; steps are longest then, and held-out kl may rise twice
+        and still fall far below its start.
     first, max_steps: held-out kl is measured at ``first`` steps and at every doubling up to ``max_steps``.
     tolerance, relative_tolerance: a lens has converged when its held-out kl fell over the last doubling by less
         than ``tolerance`` nats/token or ``relative_tolerance`` times its kl, whichever is more.
@@ -53,6 +55,7 @@ class FitPlan:
     momentum: float = 0.9
     damping: float = 1e-2
     constant: int = 32
+    settle: int = 128
     first: int = 16
     max_steps: int = 1024
     tolerance: float = 0.003
@@ -249,7 +252,7 @@ class _Trace:
         # One rise may be the noise of the first steps; after two the minimum over the path lies behind.
         self.rises[maps] = torch.where(better, 0.0, self.rises[maps] + 1)
         small = self.change[maps] < (plan.relative_tolerance * kl).clamp_min(plan.tolerance)
-        settled = torch.where(better, small, self.rises[maps] >= PATIENCE)
+        settled = torch.where(better, small, self.rises[maps] >= PATIENCE) & (step >= plan.settle)
         self.converged[maps] = settled & kl.isfinite()
         self.best_kl[maps] = torch.where(better, kl, before)
         self.steps[maps] = torch.where(better, float(step), self.steps[maps])
