@@ -30,7 +30,7 @@ def test_early_rises_do_not_settle_a_lens_that_falls_later() -> None:
     )
     assert settled[:2] == [[False, False], [False, False]]
     assert settled[2] == [False, True], (
-        "four rises or a third one after the settling step: the minimum lies behind"
+        "three rises: its minimum lies behind"
     )
     assert settled[3] == [True, True]
     assert trace.steps.tolist() == [128.0, 0.0]
