@@ -29,9 +29,7 @@ def test_early_rises_do_not_settle_a_lens_that_falls_later() -> None:
         [(16, [1.2, 1.2]), (32, [1.3, 1.3]), (64, [0.8, 1.1]), (128, [0.795, 1.2])], [1.0, 1.0]
     )
     assert settled[:2] == [[False, False], [False, False]]
-    assert settled[2] == [False, True], (
-        "three rises: its minimum lies behind"
-    )
+    assert settled[2] == [False, True], "three rises: its minimum lies behind"
     assert settled[3] == [True, True]
     assert trace.steps.tolist() == [128.0, 0.0]
     assert trace.best.weight[:, 0, 0].tolist() == [128.0, 0.0]

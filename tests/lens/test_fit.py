@@ -269,6 +269,7 @@ def test_own_lenses_anchored_in_the_shared_lens_stay_there_where_states_are_sile
 @pytest.mark.parametrize(
     "options",
     [
+        {"method": "ridge", "anchor": "shared"},
         {"method": "adam"},
         {"anchor": "mean"},
         {"strengths": ()},
@@ -280,5 +281,5 @@ def test_own_lenses_anchored_in_the_shared_lens_stay_there_where_states_are_sile
 )
 def test_a_plan_that_cannot_be_followed_is_refused(options: dict[str, object]) -> None:
     """A first measurement at 0 steps would double for ever; an unknown method would be taken for kl."""
-    with pytest.raises(DesignError, match=r"unknown method|a fit needs"):
+    with pytest.raises(DesignError, match=r"unknown method|a fit needs|every penalty is 0"):
         FitPlan(**options)  # type: ignore[arg-type]

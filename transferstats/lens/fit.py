@@ -67,6 +67,10 @@ class FitPlan:
                 f"unknown method {self.method!r} or anchor {self.anchor!r}: use one of {', '.join(METHODS)} "
                 f"and one of {', '.join(ANCHORS)}"
             )
+        if self.method == "ridge" and self.anchor == "shared":
+            raise DesignError(
+                "ridge lenses anchored in the shared lens are that lens, and every penalty is 0: use kl"
+            )
         if not self.strengths or min(self.strengths) <= 0 or min(self.batch, self.constant, self.first) < 1:
             raise DesignError("a fit needs ridge strengths above 0, and batch, constant and first of at least 1")
 
