@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from transferstats.errors import DesignError
+from transferstats.lens import head as room
 from transferstats.lens.fit import Certificate, FitPlan, Sample, fit_lenses, mean_kl
 from transferstats.lens.head import Head, final_targets
 from transferstats.lens.pipeline import fit_pipeline
@@ -283,3 +284,33 @@ def test_a_plan_that_cannot_be_followed_is_refused(options: dict[str, object]) -
     """A first measurement at 0 steps would double for ever; an unknown method would be taken for kl."""
     with pytest.raises(DesignError, match=r"unknown method|a fit needs|every penalty is 0"):
         FitPlan(**options)  # type: ignore[arg-type]
+
+
+class _Saved:
+    """A tensor that autograd keeps, counted while it is kept."""
+
+    live = peak = 0
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor, self.size = tensor, tensor.numel()
+        _Saved.live += self.size
+        _Saved.peak = max(_Saved.peak, _Saved.live)
+
+    def __del__(self) -> None:
+        _Saved.live -= self.size
+
+
+def test_no_graph_over_tokens_and_outputs_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step and the Fisher information of 3 layers, 400 rows, 2000 outputs, in chunks of 16 rows."""
+    layers, rows, outputs = 3, 400, 2000
+    made = make_head(outputs, WIDTH)
+    monkeypatch.setattr(room, "CHUNK_BYTES_CPU", 4 * outputs * 16)
+    draw = torch.Generator().manual_seed(0)
+    final = torch.randn(rows, WIDTH, generator=draw)
+    hidden = final + torch.randn(layers, rows, WIDTH, generator=draw)
+    labels = torch.zeros(rows, dtype=torch.int64)
+    sample = Sample(hidden, final[None], (final_targets(made, final, labels),))
+    _Saved.live = _Saved.peak = 0
+    with torch.autograd.graph.saved_tensors_hooks(_Saved, lambda saved: saved.tensor):
+        fit(made, sample, sample, replace(PLAN, batch=rows, first=1, max_steps=1))
+    assert 0 < _Saved.peak < 0.2 * layers * rows * outputs
