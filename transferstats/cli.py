@@ -210,6 +210,9 @@ def run_fit(arguments: argparse.Namespace) -> int:
     chosen = [cell for cell in cells if cell.config["seed"] == arguments.seed]
     if not chosen:
         raise DesignError(f"--seed {arguments.seed}: this study has seeds 0 to {arguments.seeds - 1}")
+    store = Store(arguments.store)
+    store.claim(cells)
+    store.plan(cells)  # all of them, so that the store knows what is still missing
     return _tell(_sweep(chosen, arguments), arguments.store)
 
 

@@ -87,6 +87,12 @@ def test_one_null_replicate_is_refused(document_files: list[Path], replicates: i
         ts.cells("embedded", document_files, seeds=2, null_replicates=replicates)
 
 
+@pytest.mark.parametrize("numbers", [(1, 10, 0.2), (10, 1, 0.2), (10, 10, 0.0), (10, 10, 1.0)])
+def test_an_evaluation_that_scores_nothing_is_refused(numbers: tuple[int, int, float]) -> None:
+    with pytest.raises(DesignError, match="an evaluation needs at least 2 units"):
+        ts.EvaluationPlan(*numbers)
+
+
 def test_no_evaluation_document_trains_a_lens(study_cells: Sequence[Cell], document_files: list[Path]) -> None:
     """For every dataset: evaluation units, their clusters and even their texts appear in no fold."""
     for file in document_files:

@@ -23,6 +23,7 @@ from transferstats.lens.documents import Documents, read_documents
 from transferstats.lens.fit import Certificate, FitPlan, Progress, Sample
 from transferstats.lens.head import final_targets
 from transferstats.lens.language import (
+    LEAST_SCORED,
     Encoding,
     LanguageModel,
     LanguageSubject,
@@ -50,6 +51,13 @@ class EvaluationPlan:
     units: int = 120
     tokens: int = 160
     held_out: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.units < 2 or self.tokens < LEAST_SCORED or not 0 < self.held_out < 1:
+            raise DesignError(
+                f"an evaluation needs at least 2 units and {LEAST_SCORED} tokens of each, and a held-out share "
+                f"between 0 and 1; got {self.units}, {self.tokens} and {self.held_out:g}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
