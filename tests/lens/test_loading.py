@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import VOCABULARY, make_model, make_tokenizer, save_model
+from tiny_models import VOCABULARY, make_model, make_tokenizer, save_gguf, save_model
 
 import transferstats as ts
 from transferstats.errors import SubjectError
@@ -155,6 +155,26 @@ def test_an_unknown_path_is_refused_before_anything_is_computed(source: str, doc
     for attempt in (load_language_model, model_fingerprint, lambda path: ts.cells(path, document_files)):
         with pytest.raises(SubjectError, match=r"no model at|no GGUF file|without config\.json"):
             attempt(source)
+
+
+def test_a_gguf_file_loads_as_it_was(tmp_path: Path) -> None:
+    model = make_model("Llama", tie_word_embeddings=False)
+    path = save_gguf(tmp_path / "tiny.gguf", model)
+    loaded = load_language_model(str(path))
+    ids = torch.arange(2, 12)[None]
+    assert (loaded.model(ids).logits - model(ids).logits).abs().max() < 1e-5  # float32, saved as float32
+    assert loaded.tokenizer.bos_token_id == 0
+    assert loaded.layers == ("0", "1", "2")
+    fingerprint = model_fingerprint(str(path))
+    path.write_bytes(path.read_bytes() + b"x")
+    assert model_fingerprint(str(path)) != fingerprint
+
+
+def test_a_torn_gguf_file_is_refused(tmp_path: Path) -> None:
+    path = save_gguf(tmp_path / "tiny.gguf", make_model("Llama", tie_word_embeddings=False))
+    path.write_bytes(path.read_bytes()[:20_000])
+    with pytest.raises(SubjectError, match="cannot load"):
+        load_language_model(str(path))
 
 
 def test_a_file_that_is_not_gguf_is_refused(tmp_path: Path) -> None:

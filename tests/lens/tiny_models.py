@@ -70,3 +70,67 @@ def save_model(folder: Path, family: str = "Llama", *, bos: bool = True, **chang
     make_model(family, **changes).save_pretrained(folder)
     make_tokenizer(bos=bos).save_pretrained(folder)
     return folder
+
+
+_GGUF_NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+
+
+def save_gguf(path: Path, model: Any) -> Path:
+    """A Llama model in the GGUF format, with a byte-level tokenizer of single characters."""
+    import gguf
+
+    config = model.config
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_vocab_size(SIZE)
+    writer.add_tokenizer_model("gpt2")
+    spelled = {" ": "\u0120", "9": "He"}  # byte-level spelling of the space; a merge needs a token of its own
+    writer.add_token_list([spelled.get(piece, piece) for piece in VOCABULARY])
+    writer.add_token_types([3, 2] + [1] * (SIZE - 2))
+    writer.add_token_merges(["H e"])
+    writer.add_bos_token_id(0)
+    for name, weight in model.state_dict().items():
+        writer.add_tensor(_gguf_name(name), _gguf_order(name, weight, config).contiguous().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _gguf_name(name: str) -> str:
+    stem = name.removesuffix(".weight")
+    if stem.startswith("model.layers."):
+        _, _, block, part = stem.split(".", 3)
+        return f"blk.{block}.{_GGUF_NAMES[part]}.weight"
+    return f"{_GGUF_NAMES[stem]}.weight"
+
+
+def _gguf_order(name: str, weight: torch.Tensor, config: Any) -> torch.Tensor:
+    """GGUF interleaves the two halves of each head that the rotary embedding turns."""
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    for part, count in heads.items():
+        if part in name:
+            return weight.reshape(count, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
+    return weight
