@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,13 @@ class Sweep:
         command += [part for file in files for part in ("--dataset", str(file))]
         command += f"--seeds {SEEDS} --units {UNITS} --unit-tokens {TOKENS} --max-steps {STEPS}".split()
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            # A test run in the background of a shell script ignores Ctrl-C; the sweep under test must not.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
     def wait_until(self, condition: Callable[[], bool]) -> None:

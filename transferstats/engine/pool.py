@@ -30,8 +30,10 @@ def local_manager() -> SyncManager:
 
 
 def _prepare_worker() -> None:
-    # Ctrl-C ends a worker at once and silently; what it was computing is computed again by the next sweep.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Ctrl-C ends a worker at once and silently; what it was computing is computed again by the next sweep. A sweep
+    # in the background of a shell script ignores Ctrl-C, and so must its workers.
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     _watch_parent()
 
 
