@@ -331,3 +331,11 @@ def test_readouts_and_baselines_are_checked_too(simulated: TransferGrid) -> None
         replace(data, readouts={"shared": {"kl": shared}})
     with pytest.raises(DataError, match="baseline 'final_ce': expected shape"):
         replace(data, baselines={"final_ce": data.tokens[1:]})
+
+
+@pytest.mark.parametrize(
+    "option", [{"columns": {"a": "kl"}}, {"loss_unit": "bits"}, {"subject": "mine"}, {"balanced_subset": True}]
+)
+def test_options_for_tables_are_refused_for_a_store(option: dict[str, object], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="are for tables"):
+        ts.read_grid(tmp_path, **option)  # type: ignore[arg-type]

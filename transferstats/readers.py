@@ -46,6 +46,11 @@ def read_grid(
     if not isinstance(source, pd.DataFrame):
         path = Path(source)
         if path.is_dir():
+            if columns or subject or balanced_subset or loss_unit != "nats":
+                raise DataError(
+                    f"{path} is a store, which knows its own columns, units and subject: "
+                    "columns, loss_unit, subject and balanced_subset are for tables"
+                )
             return _from_store(Store(path), loss)
         source = _read_table(path, dict(columns or {}))
         subject = subject or path.stem
