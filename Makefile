@@ -17,7 +17,7 @@ report: $(VENV)/.lens
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
-# Hours on two cores; `make coverage QUICK=--quick` takes minutes. Both are resumable.
+# Nine minutes of one core when last measured; QUICK=--quick for less. Resumable.
 coverage: $(VENV)/.dev
 	$(BIN)/python analyses/validation/coverage.py $(QUICK)
 

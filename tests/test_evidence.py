@@ -322,3 +322,9 @@ def test_evidence_of_the_small_study_speaks_of_its_lenses(small_grid: TransferGr
     assert {data.dataset for data in evidence.datasets} == {"python_small", "kjv_small"}
     assert all(data.matrix.shape == (8, 8) for data in evidence.datasets)
     assert all((np.diagonal(data.matrix) == 0).all() for data in evidence.datasets)
+
+
+@pytest.mark.parametrize(("n_null", "biased"), [(0, True), (5, False)])
+def test_a_shared_lens_verdict_without_a_null_says_that_it_is_biased(n_null: int, biased: bool) -> None:
+    found = claims(ts.evaluate(make_grid(n_null=n_null), SMALLEST))["C7", "simulated"]
+    assert any("biased down" in caveat for caveat in found.caveats) == biased

@@ -24,6 +24,7 @@ from transferstats.stats.relevance import relevance_test
 SIMILARITY = "covariance"  # the layer similarity of the tuned-lens paper
 NO_NULL = "the study has no shared-lens null replicates"
 NO_SHARED = "the study has no shared lens"
+RAW_EXCESS = "no null subtracted: own lenses carry their own estimation error, so the raw excess is biased down"
 NO_SIMILARITY = "the study recorded no layer similarities"
 PRINCIPLE = (
     "any network whose layers build better features would show it; by itself it shows nothing about transfer"
@@ -225,7 +226,8 @@ def shared_lens_serves(ask: Ask) -> Iterator[Answer]:
             "exceeds": f"the excess is beyond {ask.smallest:g} at one layer at least (Holm over layers)",
         }.get(test.verdict, f"the intervals of some layers reach both sides of {ask.smallest:g}")
         bounds = (-ask.smallest, ask.smallest)
-        yield Answer("C7", title, estimand, name, worst, p_value, verdict, reason, bounds)
+        caveats = () if test.over_null else (RAW_EXCESS,)
+        yield Answer("C7", title, estimand, name, worst, p_value, verdict, reason, bounds, caveats)
 
 
 def distance_adds(ask: Ask) -> Iterator[Answer]:

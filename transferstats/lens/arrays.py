@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -91,11 +90,3 @@ def array_subject(arrays: SubjectArrays) -> ArraySubject:
         torch.tensor(arrays.bias, dtype=torch.float32),
     )
     return ArraySubject(arrays, head, tuple(f"unit {index}" for index in range(len(arrays.clusters))))
-
-
-def arrays_fingerprint(arrays: SubjectArrays) -> str:
-    """sha256 over all arrays and cluster labels."""
-    digest = hashlib.sha256("\n".join(arrays.clusters).encode())
-    for part in (arrays.hidden, arrays.final, arrays.labels, arrays.unit, arrays.weight, arrays.bias):
-        digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()

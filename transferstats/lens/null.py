@@ -10,8 +10,8 @@ units of the Fisher information. So m is matched per layer and per quintile of t
     E |W^T (p0 - q)|^2 = tr Cov_q(W) / m    equals the observed mean of    |W^T (p - q)|^2
 
 on held-out units, both in the metric of the layer's inverse Fisher information. Matching KL(p0 || q) instead
-spends scatter on directions that the unembedding does not see: with more effective classes than dimensions the
-null lenses then err half as much as real ones (see analyses/validation/known_truth.py).
+spends scatter on directions that the unembedding does not see, where there are more effective classes than
+dimensions, and null lenses then err less than real ones.
 """
 
 from __future__ import annotations
