@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import expm
+from scipy.stats import ortho_group
 
 from transferstats.errors import DesignError
 
@@ -51,7 +52,8 @@ class KnownTruth:
     ----------
     kind: "iterative" (one lens exactly right), "trap" (one lens exactly right, but the first layer spans only
         ``trap_width`` directions), or "pipeline" (every layer rotated by its own random rotation).
-    dial: root mean square rotation angle of the pipeline, radians; 0 is the iterative subject.
+    dial: root mean square rotation angle of the pipeline, radians; 0 is the iterative subject, inf rotates every
+        layer by any rotation with the same chance.
     n_layers, width, n_classes: sizes. n_units, tokens: documents and rows of each.
     norm: of class means. snr: evidence a layer. difficulty: sd of the log of a document's factor on snr.
     """
@@ -117,6 +119,8 @@ def _class_means(truth: KnownTruth, rng: np.random.Generator) -> FloatArray:
 
 def _rotation(truth: KnownTruth, rng: np.random.Generator) -> FloatArray:
     """Random rotation whose angles have root mean square ``dial``."""
+    if np.isinf(truth.dial):
+        return np.asarray(ortho_group.rvs(truth.width, random_state=rng))
     square = rng.standard_normal((truth.width, truth.width))
     skew = (square - square.T) / np.sqrt(2 * truth.width)
     return np.asarray(expm(truth.dial * skew))

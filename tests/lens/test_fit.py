@@ -203,17 +203,17 @@ def test_the_certificate_tells_the_kl_of_the_lens_that_is_returned() -> None:
     lenses, certificate = fit(head, train, held_out, replace(PLAN, max_steps=64))
     assert torch.equal(certificate.held_out_kl, mean_kl(head, lenses, held_out))
     assert torch.equal(certificate.train_kl, mean_kl(head, lenses, train))
-    assert bool((certificate.held_out_kl <= certificate.start_kl).all())
+    assert bool((certificate.held_out_kl < certificate.start_kl).all())
 
 
-def test_early_stopping_guards_against_overfitting() -> None:
-    """A handful of training rows: the kept lens is no worse on held-out rows than the ridge start."""
+def test_a_lens_that_overfits_shows_it_in_its_certificate() -> None:
+    """A handful of training rows: of the doublings past ``settle`` the first is kept, and the gap is recorded."""
     head, sample = world()
     train, held_out = halves(sample)
     few = part(train, torch.arange(24))
     _, certificate = fit(head, few, held_out, replace(PLAN, batch=24, strengths=(1e-4,), max_steps=512))
-    assert bool((certificate.held_out_kl <= certificate.start_kl).all())
-    assert bool((certificate.held_out_kl > certificate.train_kl).all())
+    assert bool((certificate.steps == PLAN.settle).all())
+    assert bool((certificate.held_out_kl > certificate.train_kl + 0.1).all())
 
 
 def test_mean_kl_of_more_rows_than_it_reads_is_close() -> None:
@@ -238,9 +238,7 @@ def test_the_shared_lens_is_one_lens_for_the_rows_of_all_layers() -> None:
     head, sample = world()
     train, held_out = halves(sample)
     plan = replace(PLAN, max_steps=256)
-    made = fit_pipeline(head, train, held_out, plan, shared=True, rng=torch.Generator().manual_seed(0))
-    assert made.shared is not None
-    assert made.shared_certificate is not None
+    made = fit_pipeline(head, train, held_out, plan, rng=torch.Generator().manual_seed(0))
     by_layer = mean_kl(head, made.shared.repeat(LAYERS), held_out)
     assert abs(float(by_layer.mean() - made.shared_certificate.held_out_kl[0])) < 1e-6
     assert bool((by_layer >= made.own_certificate.held_out_kl - OPTIMUM).all())  # own lenses can only be better
@@ -250,8 +248,7 @@ def test_layers_that_hold_the_same_states_have_no_shared_lens_excess() -> None:
     head, sample = world()
     same = replace(sample, hidden=sample.hidden[1:].repeat(2, 1, 1))
     train, held_out = halves(same)
-    made = fit_pipeline(head, train, held_out, PLAN, shared=True, rng=torch.Generator().manual_seed(0))
-    assert made.shared is not None
+    made = fit_pipeline(head, train, held_out, PLAN, rng=torch.Generator().manual_seed(0))
     excess = mean_kl(head, made.shared.repeat(2), held_out) - made.own_certificate.held_out_kl
     assert excess.abs().max() < OPTIMUM
 
@@ -260,8 +257,7 @@ def test_own_lenses_anchored_in_the_shared_lens_stay_there_where_states_are_sile
     head, sample = world(silent=3)
     train, held_out = halves(sample)
     plan = replace(PLAN, anchor="shared", max_steps=128)
-    made = fit_pipeline(head, train, held_out, plan, shared=True, rng=torch.Generator().manual_seed(0))
-    assert made.shared is not None
+    made = fit_pipeline(head, train, held_out, plan, rng=torch.Generator().manual_seed(0))
     moved = (made.own.weight[0] - made.shared.weight[0]).double()
     basis = _silent_basis(train, 0, 3)
     assert (moved @ basis.T).norm() / basis.norm() < 1e-3 * made.own.weight[0].norm()

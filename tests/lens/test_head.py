@@ -8,7 +8,8 @@ from brute_force import draw_case, full_logits, full_losses, make_head
 from torch import Tensor
 
 from transferstats.lens import head as room
-from transferstats.lens.head import Head, Targets, concatenate, final_targets, kl_training_loss, losses
+from transferstats.lens.fit import kl_slope
+from transferstats.lens.head import Head, Targets, concatenate, final_targets, kl_gradient, losses
 
 LOSS_TOLERANCE = 1e-5  # nats: float32 sums of a few dozen terms of size 10 against float64
 SLOPE_TOLERANCE = 1e-5  # the same, in nats per unit of the normed state
@@ -35,21 +36,10 @@ def test_losses_equal_full_logits(head: Head) -> None:
 
 
 @each_head
-def test_training_loss_equals_the_scored_kl(head: Head) -> None:
+def test_gradient_equals_autograd_on_full_logits(head: Head) -> None:
     x, x_final, labels, targets = draw_case(head)
-    wanted, _ = full_losses(head, x, x_final, labels)
-    assert (kl_training_loss(head, x, targets) - wanted).abs().max() < LOSS_TOLERANCE
-
-
-@each_head
-def test_training_slope_equals_autograd_on_full_logits(head: Head) -> None:
-    x, x_final, labels, targets = draw_case(head)
-    weights = torch.linspace(0.5, 2, len(x))  # rows must not be mixed up
-    slope = _slope(x, lambda value: (kl_training_loss(head, value, targets) * weights).sum())
-    wanted = _slope(
-        x.double(), lambda value: (full_losses(head, value, x_final, labels)[0] * weights.double()).sum()
-    )
-    assert (slope - wanted).abs().max() < SLOPE_TOLERANCE
+    wanted = _slope(x.double(), lambda value: full_losses(head, value, x_final, labels)[0].sum())
+    assert (kl_gradient(head, x, targets) - wanted).abs().max() < SLOPE_TOLERANCE
 
 
 @each_head
@@ -57,9 +47,8 @@ def test_slope_through_the_norm_equals_autograd(head: Head) -> None:
     """What training really takes: the slope in the predicted final state, before the norm."""
     _, x_final, labels, targets = draw_case(head)
     z = torch.randn(len(labels), x_final.shape[1], generator=torch.Generator().manual_seed(4))
-    slope = _slope(z, lambda value: kl_training_loss(head, head.norm(value), targets).sum())
     wanted = _slope(z, lambda value: full_losses(head, head.norm(value), x_final, labels)[0].sum())
-    assert (slope - wanted).abs().max() < SLOPE_TOLERANCE
+    assert (kl_slope(head, z, targets) - wanted).abs().max() < SLOPE_TOLERANCE
 
 
 def _slope(value: Tensor, loss: object) -> Tensor:
@@ -72,12 +61,12 @@ def _slope(value: Tensor, loss: object) -> Tensor:
 def test_chunks_do_not_change_results(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
     """40 rows in one chunk, and in chunks of 16, 16 and 8."""
     x, _, labels, targets = draw_case(head)
-    whole = (*losses(head, x, targets), targets.mu, targets.entropy, kl_training_loss(head, x, targets))
+    whole = (*losses(head, x, targets), targets.mu, targets.entropy, kl_gradient(head, x, targets))
     final = torch.randn(40, head.weight.shape[1], generator=torch.Generator().manual_seed(1))
     monkeypatch.setattr(room, "CHUNK_BYTES_CPU", 1)
     assert [part.stop for part in head.chunks(40)] == [16, 32, 40]
     again = final_targets(head, final, labels)
-    parts = (*losses(head, x, again), again.mu, again.entropy, kl_training_loss(head, x, again))
+    parts = (*losses(head, x, again), again.mu, again.entropy, kl_gradient(head, x, again))
     for one, other in zip(whole, parts, strict=True):
         assert (one - other).abs().max() < CHUNK_TOLERANCE * max(1.0, float(one.abs().max()))
 
@@ -133,17 +122,6 @@ def test_rows_and_concatenation_of_targets() -> None:
     joined = concatenate([targets.rows(slice(0, 10)), targets.rows(torch.arange(10, 40))])
     for name in ("mu", "offset", "entropy", "labels", "x_final"):
         assert torch.equal(getattr(joined, name), getattr(targets, name)), name
-
-
-def test_no_table_of_tokens_by_outputs_outlives_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The autograd graph of the training loss holds what has the size of the states, not of the logits."""
-    head = make_head(n_outputs=2000, width=8)
-    x, _, _, targets = draw_case(head, rows=64)
-    monkeypatch.setattr(room, "CHUNK_BYTES_CPU", 4 * 2000 * 16)
-    kept: list[int] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
-        kl_training_loss(head, x.requires_grad_(True), targets).sum().backward()
-    assert max(kept) <= x.numel()
 
 
 def test_targets_are_a_value() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from brute_force import make_head
+from torch import Tensor
 
 from transferstats.errors import DesignError
 from transferstats.known_truth import KnownTruth, simulate_subject
@@ -15,12 +16,14 @@ from transferstats.lens import null
 from transferstats.lens.arrays import ArraySubject, array_subject
 from transferstats.lens.fit import FitPlan, Sample
 from transferstats.lens.head import Head, final_targets, losses
-from transferstats.lens.null import match_scatter, null_sample
+from transferstats.lens.null import null_samples
 from transferstats.lens.splits import Split, split_units
 from transferstats.lens.study import compute_world, sample_of
 from transferstats.lens.translator import Translators
 
 STANDARD_ERRORS = 5.0  # a mean over draws may miss by so many of its standard errors
+SHARED = Translators.identity(1, 8)
+RIDGED = 0.02  # the regression on the states is slightly ridged, and least squares here are not
 EXPLAINED = 0.02  # nats: what two seeds of a tiny subject leave unexplained; rotated layers cost ten times that
 
 
@@ -33,22 +36,120 @@ def case(rows: int = 1500, layers: int = 2) -> tuple[Head, Sample]:
     return head, Sample(hidden, final[None], (final_targets(head, final, labels),))
 
 
+def drawn(head: Head, sample: Sample, clusters: Tensor, rng: int = 1) -> Sample:
+    (made,) = null_samples(head, SHARED, [sample], [clusters], rng=torch.Generator().manual_seed(rng))
+    return made
+
+
+def predicted(head: Head, states: Tensor) -> tuple[Tensor, Tensor]:
+    """q (n, V) and W^T q (n, d) of the shared lens, in float64."""
+    with torch.no_grad():
+        q = torch.softmax(head.logits(head.norm(states)).double(), -1)
+    return q, q @ head.weight.double()
+
+
+def scatters(head: Head, sample: Sample, world: Sample) -> list[tuple[Tensor, Tensor]]:
+    """(observed without its regression on the states, null) scores of each layer, float64 (n, d)."""
+    found = []
+    for layer, states in enumerate(sample.hidden):
+        _, mean = predicted(head, states)
+        score = sample.targets[0].mu.double() - mean
+        inputs = torch.cat([states.double(), torch.ones(len(states), 1, dtype=torch.float64)], 1)
+        score -= inputs @ torch.linalg.lstsq(inputs, score).solution
+        found.append((score, world.targets[layer].mu.double() - mean))
+    return found
+
+
 def test_the_mean_of_the_targets_is_the_shared_prediction() -> None:
-    """300 draws of the same world: their mean mu is W^T q, row by row."""
+    """A world and its mirror image average to W^T q, row by row and layer by layer: no sampling error."""
     head, sample = case(rows=40)
-    shared = Translators.identity(1, 8)
-    scatter = match_scatter(head, shared, sample)
-    draw = torch.Generator().manual_seed(1)
-    worlds = [null_sample(head, shared, sample.hidden, sample.final[0], scatter, draw) for _ in range(300)]
+    clusters = torch.arange(40) // 10
+    worlds = [drawn(head, sample, clusters, rng) for rng in range(12)]
     for layer in range(2):
-        mu = torch.stack([world.targets[layer].mu for world in worlds]).double()
-        with torch.no_grad():
-            q = torch.softmax(head.logits(head.norm(sample.hidden[layer])).double(), -1)
-        weight = head.weight.double()
-        one_draw = q @ weight.square() - (q @ weight).square()  # the most that a target can vary
-        error = (mu.mean(0) - q @ weight) / (one_draw / len(worlds)).sqrt()
-        assert error.abs().max() < STANDARD_ERRORS
-        assert error.square().mean() < 1
+        _, mean = predicted(head, sample.hidden[layer])
+        shifts = torch.stack([world.targets[layer].mu.double() - mean for world in worlds])
+        up, down = shifts.amax(0), shifts.amin(0)
+        assert (up + down).abs().max() < 1e-5
+        assert up.abs().min() > 0
+
+
+def test_the_scatter_is_the_observed_one_with_its_dependence() -> None:
+    """Within a cluster, and across layers, every product of two scores is what it is in the network."""
+    head, sample = case(rows=60)
+    clusters = torch.arange(60) // 15
+    pairs = scatters(head, sample, drawn(head, sample, clusters))
+    same = (clusters[:, None] == clusters[None, :]).double()
+    for a, b in ((0, 0), (0, 1), (1, 1)):
+        wanted, found = (pairs[a][side] @ pairs[b][side].T * same for side in (0, 1))
+        assert (wanted - found).abs().max() < RIDGED
+    whole = [pairs[0][side] @ pairs[0][side].T for side in (0, 1)]
+    assert (whole[0] - whole[1]).abs().max() > 0.1  # clusters are not aligned
+
+
+def test_what_an_own_lens_would_correct_is_no_scatter() -> None:
+    """Where small predictions differ by a map of the state, the score is linear in it, and nothing is left."""
+    made, sample = case()
+    head = Head(lambda z: z, 0.1 * made.weight, made.bias, None)
+    moved = sample.hidden[0] @ torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(2)))[0]
+    turned = final_targets(head, moved, sample.targets[0].labels)
+    exact = Sample(sample.hidden[:1], sample.final, (turned,))
+    _, mean = predicted(head, sample.hidden[0])
+    world = drawn(head, exact, torch.arange(1500) // 30)
+    left = (world.targets[0].mu - mean).square().sum() / (turned.mu - mean).square().sum()
+    assert float(left) < 0.05
+
+
+def test_half_of_the_clusters_keep_their_sign() -> None:
+    head, sample = case(rows=60)
+    clusters = torch.arange(60) // 10
+    for rng in range(5):
+        (score, null_score), _ = scatters(head, sample, drawn(head, sample, clusters, rng))
+        sign = (score * null_score).sum(1).sign().reshape(6, 10)
+        assert bool((sign == sign[:, :1]).all())
+        assert sorted(sign[:, 0].tolist()) == [-1, -1, -1, 1, 1, 1]
+
+
+def test_an_odd_number_of_clusters_is_balanced_in_the_mean() -> None:
+    draw = torch.Generator().manual_seed(0)
+    sums = torch.stack([null.balanced_signs(torch.arange(5), rng=draw).sum() for _ in range(400)])
+    assert set(sums.tolist()) == {-1.0, 1.0}
+    assert abs(float(sums.mean())) < STANDARD_ERRORS / 20
+    single = {float(null.balanced_signs(torch.zeros(3), rng=draw)[0]) for _ in range(20)}
+    assert single == {-1.0, 1.0}
+
+
+def test_every_row_of_a_stacked_sample_keeps_its_own_target() -> None:
+    """The shared lens is fitted to the layers one after another, each with its own targets."""
+    head, sample = case(rows=50)
+    stacked = drawn(head, sample, torch.arange(50) // 5).stacked()
+    hidden, targets = stacked.batch(torch.tensor([0]), torch.tensor([3, 53, 99]))
+    assert torch.equal(hidden[0], torch.stack([sample.hidden[0, 3], sample.hidden[1, 3], sample.hidden[1, 49]]))
+    assert torch.equal(targets.mu, stacked.targets[0].mu[[3, 53, 99]])
+    observed = sample.stacked().batch(torch.tensor([0]), torch.tensor([3, 53, 99]))[1]
+    assert torch.equal(observed.mu, sample.targets[0].mu[[3, 3, 49]])
+
+
+def test_losses_of_both_worlds_are_on_one_scale() -> None:
+    """The shared lens has the kl of the network; any other lens differs from it by its loss alone."""
+    head, sample = case()
+    world = drawn(head, sample, torch.arange(1500) // 30)
+    for layer in range(2):
+        x = head.norm(sample.hidden[layer])
+        kl, _ = losses(head, x, sample.targets[0])
+        null_kl, _ = losses(head, x, world.targets[layer])
+        assert (kl - null_kl).abs().max() < 1e-4
+        moved = x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
+        rise, _ = losses(head, moved, world.targets[layer])
+        change = torch.logsumexp(head.logits(moved), 1) - torch.logsumexp(head.logits(x), 1)
+        wanted = change - ((moved - x) * world.targets[layer].mu).sum(1)
+        assert (rise - null_kl - wanted).abs().max() < 1e-4
+
+
+def test_labels_are_drawn_from_the_shared_prediction() -> None:
+    head, sample = case(rows=40)
+    worlds = [drawn(head, sample, torch.arange(40) // 10, rng) for rng in range(300)]
+    for layer in range(2):
+        q, _ = predicted(head, sample.hidden[layer])
         labels = torch.stack([world.targets[layer].labels for world in worlds])
         share = (labels == q.argmax(-1)).double().mean(0)
         expected = q.max(-1).values
@@ -56,47 +157,17 @@ def test_the_mean_of_the_targets_is_the_shared_prediction() -> None:
         assert ((share - expected) / spread).abs().max() < STANDARD_ERRORS
 
 
-def test_entropy_and_offset_belong_to_the_drawn_distribution() -> None:
-    """kl against the drawn targets equals kl against p0 itself: H(p0) and p0 . b fit mu."""
+def test_both_worlds_start_from_the_same_ridge() -> None:
     head, sample = case()
-    shared = Translators.identity(1, 8)
-    scatter = match_scatter(head, shared, sample)
-    world = null_sample(head, shared, sample.hidden, sample.final[0], scatter, torch.Generator().manual_seed(2))
-    for layer in range(2):
-        targets = world.targets[layer]
-        x = head.norm(sample.hidden[layer])
-        kl, ce = losses(head, x, targets)
-        assert float(kl.min()) > -1e-5
-        log_q = torch.log_softmax(head.logits(x), -1)
-        assert torch.allclose(ce, -log_q.gather(1, targets.labels[:, None]).squeeze(1), atol=1e-5)
-
-
-def test_scatter_is_matched_layer_by_layer() -> None:
-    """The squared scores of the drawn targets equal those of the observed ones, within each entropy bin."""
-    head, sample = case()
-    shared = Translators.identity(1, 8)
-    scatter = match_scatter(head, shared, sample)
-    assert scatter.draws.shape == (2, null.BINS)
-    assert bool((scatter.draws >= 1).all())
-    assert bool((scatter.draws[1] > scatter.draws[0]).all())  # the later layer predicts better: less scatter
-    free = scatter.draws > 1
-    assert torch.allclose(scatter.matched[free], scatter.observed[free], rtol=1e-6)
-
-
-def test_draws_are_mixed_so_that_their_scatter_is_right() -> None:
-    wanted = torch.full((200_000,), 2.3, dtype=torch.float64)
-    mixed = null._mix_neighbours(wanted, torch.Generator().manual_seed(0))
-    assert set(mixed.tolist()) == {2, 3}
-    assert abs(float((1 / mixed.double()).mean()) - 1 / 2.3) < 1e-3
-    whole = null._mix_neighbours(torch.full((100,), 4.0, dtype=torch.float64), torch.Generator().manual_seed(0))
-    assert set(whole.tolist()) == {4}
+    world = drawn(head, sample, torch.arange(1500) // 30)
+    assert torch.equal(world.final, sample.final)
+    assert torch.equal(world.hidden, sample.hidden)
 
 
 def test_a_softcapped_head_has_no_null_and_says_so() -> None:
     head, sample = case()
-    capped = replace(head, softcap=3.0)
     with pytest.raises(DesignError, match=r"softcaps.*null_replicates=0"):
-        match_scatter(capped, Translators.identity(1, 8), sample)
+        drawn(replace(head, softcap=3.0), sample, torch.arange(1500))
 
 
 # --- subjects whose answer is known ---

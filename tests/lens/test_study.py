@@ -122,11 +122,13 @@ def test_a_cell_scores_every_lens_on_every_layer_of_the_same_units(small: SmallS
 
 
 def test_certificates_name_every_lens(small_grid: TransferGrid) -> None:
-    """8 own lenses and the shared one, per dataset, world and seed; what a certificate holds is consistent."""
+    """8 own lenses and the shared one, per dataset, world and seed, and the shared lens behind each null."""
     table = small_grid.certificates
-    assert len(table) == 2 * 2 * 2 * (LAYERS + 1)
-    assert set(table["readout"]) == {"own", "shared"}
-    assert (table["held_out_kl"] <= table["start_kl"] + 1e-9).all()
+    generators = table[table["readout"] == "generator"]
+    assert len(generators) == 2 * 2  # datasets x null replicates
+    assert set(generators["world"]) == {"null"}
+    assert len(table) == 2 * 2 * 2 * (LAYERS + 1) + len(generators)
+    assert set(table["readout"]) == {"own", "shared", "generator"}
     assert (table["held_out_kl"] > 0).all()
     assert (table["steps"] <= 16).all()
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from transferstats.errors import DesignError
-from transferstats.lens.head import Head, Targets, concatenate, kl_training_loss, losses
+from transferstats.lens.head import Head, Targets, concatenate, draw_outputs, kl_gradient, losses
 from transferstats.lens.translator import Moments, Translators, inverse_scale, moments, ridge
 
 METHODS: tuple[str, ...] = ("kl", "ridge")
@@ -40,9 +40,9 @@ class FitPlan:
     batch: rows a step and lens. learning_rate: of the natural gradient, falling with the square root of the
         steps after the first ``constant``. momentum: heavy ball. damping: share of the mean output
         curvature added to its diagonal.
-    settle: steps before which no lens counts as settled; steps are longest then, and held-out kl may rise twice
-        and still fall far below its start.
-    first, max_steps: held-out kl is measured at ``first`` steps and at every doubling up to ``max_steps``.
+    first, max_steps: iterates are averaged since the last doubling of ``first``, up to ``max_steps``.
+    settle: steps from which held-out kl is measured, at every doubling, and a lens may be kept. A lens that is
+        nearer to its ridge start has another error than its minimum, and so has its penalty.
     tolerance, relative_tolerance: a lens has converged when its held-out kl fell over the last doubling by less
         than ``tolerance`` nats/token or ``relative_tolerance`` times its kl, whichever is more.
     """
@@ -77,38 +77,33 @@ class FitPlan:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Inputs and targets of a fit: row j of ``hidden`` belongs to row ``j % n`` of final states and targets.
+    """Inputs and targets of a fit: row j of ``hidden`` belongs to row ``j % n`` of the n final states or targets.
 
-    m = n for own lenses. For the shared lens G = 1 and the layers are stacked along the rows, m = L n.
+    m = n for own lenses. For the shared lens G = 1 and the layers are stacked along the rows, m = L n; its targets
+    are stacked too where each layer has its own.
 
     Attributes
     ----------
-    hidden: (G, m, d). final: (1, n, d), or (G, n, d) where every map has its own final states.
-    targets: one for all maps, or one a map.
+    hidden: (G, m, d). final: (1, n, d). targets: one for all maps, or one a map.
     """
 
     hidden: Tensor
     final: Tensor
     targets: tuple[Targets, ...]
 
-    def batch(self, rows: Tensor) -> tuple[Tensor, tuple[Targets, ...]]:
-        """Some rows of the inputs and the targets of every map."""
-        return self.batch_of(torch.arange(len(self.hidden), device=rows.device), rows)
-
-    def batch_of(self, maps: Tensor, rows: Tensor) -> tuple[Tensor, tuple[Targets, ...]]:
-        """Some rows of the inputs of some maps, and the targets of each of those maps."""
-        index = rows % self.final.shape[1]
+    def batch(self, maps: Tensor, rows: Tensor) -> tuple[Tensor, Targets]:
+        """(g, r, d) some rows of the inputs of some maps, and the targets of these g r rows."""
+        index = rows % len(self.targets[0].labels)
         if len(self.targets) == 1:
-            taken = (self.targets[0].rows(index),) * len(maps)
+            taken = [self.targets[0].rows(index)] * len(maps)
         else:
-            taken = tuple(self.targets[int(one)].rows(index) for one in maps)
-        return self.hidden[maps[:, None], rows[None, :]], taken
+            taken = [self.targets[int(one)].rows(index) for one in maps]
+        return torch.stack([self.hidden[int(one)].index_select(0, rows) for one in maps]), concatenate(taken)
 
     def stacked(self) -> Sample:
         """All layers as the rows of one map: what a shared lens is fitted to."""
         _, _, width = self.hidden.shape
-        final = self.final.reshape(1, -1, width)
-        return Sample(self.hidden.reshape(1, -1, width), final, (concatenate(self.targets),))
+        return Sample(self.hidden.reshape(1, -1, width), self.final, (concatenate(self.targets),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +137,11 @@ def mean_kl(
     rows = torch.arange(0, n_rows, step, device=sample.hidden.device)
     if maps is None:
         maps = torch.arange(len(lenses), device=sample.hidden.device)
-    hidden, targets = sample.batch_of(maps, rows)
+    hidden, targets = sample.batch(maps, rows)
     with torch.no_grad():
-        normed = head.norm(lenses.apply(hidden))
-        scored = [losses(head, x, goal)[0].double().mean() for x, goal in zip(normed, targets, strict=True)]
-        return torch.stack(scored)
+        normed = head.norm(lenses.apply(hidden)).flatten(0, 1)
+        kl, _ = losses(head, normed, targets)
+    return kl.reshape(len(maps), -1).double().mean(1)
 
 
 def ridge_start(
@@ -220,43 +215,57 @@ def _doubling(
     progress: Progress | None,
 ) -> tuple[Translators, Certificate]:
     """Descend in doublings until each lens has settled; a settled lens does not wait for the others."""
-    trace = _Trace(begin[0], begin[1])
+    trace = _Trace(begin[0])
     target = plan.first
     while target <= plan.max_steps and len(descent.maps):
         averaged = descent.run_to(target, progress)
-        kl = mean_kl(head, averaged, held_out, maps=descent.maps)
-        descent.keep(~trace.record(descent.maps, averaged, kl, target, plan))
+        if target >= plan.settle or 2 * target > plan.max_steps:
+            kl = mean_kl(head, averaged, held_out, maps=descent.maps)
+            descent.keep(~trace.record(descent.maps, averaged, kl, target, plan))
         target *= 2
-    train_kl = mean_kl(head, trace.best, train)
-    if bool((trace.rises > 0).any()):
-        # Held-out kl may rise because the minimum lies behind, while training kl goes on falling; or because the
-        # descent diverges, which is no evidence of a minimum.
-        trace.converged &= mean_kl(head, trace.last, train) <= train_kl + plan.tolerance
-    return trace.best, Certificate(
-        begin[1], trace.best_kl, train_kl, trace.change, trace.steps, begin[2], trace.converged
+    return _certified(trace, head, train, begin, plan)
+
+
+def _certified(
+    trace: _Trace, head: Head, train: Sample, begin: tuple[Translators, Tensor, Tensor], plan: FitPlan
+) -> tuple[Translators, Certificate]:
+    """The lenses kept and their certificate; a descent that climbed on its own training rows is not kept."""
+    start, start_kl, strength = begin
+    train_kl, before = mean_kl(head, trace.best, train), mean_kl(head, start, train)
+    # Held-out kl may rise because the minimum lies behind, while training kl goes on falling; or because the
+    # descent diverges, which is no evidence of a minimum.
+    descended = (train_kl <= before + plan.tolerance) & trace.best_kl.isfinite()
+    trace.converged &= descended & (mean_kl(head, trace.last, train) <= train_kl + plan.tolerance)
+    return _merge(descended, trace.best, start), Certificate(
+        start_kl,
+        torch.where(descended, trace.best_kl, start_kl),
+        torch.where(descended, train_kl, before),
+        trace.change,
+        torch.where(descended, trace.steps, 0.0),
+        strength,
+        trace.converged,
     )
 
 
 class _Trace:
     """How the held-out kl of G lenses moves over doublings, and the best lens so far of each."""
 
-    def __init__(self, start: Translators, start_kl: Tensor) -> None:
-        self.best = Translators(start.weight.clone(), start.bias.clone())
-        self.last = self.best
-        self.best_kl = start_kl.clone()
-        self.steps, self.rises = torch.zeros_like(start_kl), torch.zeros_like(start_kl)
-        self.change = torch.full_like(start_kl, torch.inf)
-        self.converged = torch.zeros_like(start_kl).bool()
+    def __init__(self, start: Translators) -> None:
+        self.best = self.last = start
+        self.best_kl = torch.full((len(start),), torch.inf, dtype=torch.float64, device=start.weight.device)
+        self.steps, self.rises = torch.zeros_like(self.best_kl), torch.zeros_like(self.best_kl)
+        self.change = torch.full_like(self.best_kl, torch.inf)
+        self.converged = torch.zeros_like(self.best_kl).bool()
 
     def record(self, maps: Tensor, lenses: Translators, kl: Tensor, step: int, plan: FitPlan) -> Tensor:
         """Take in the kl (g,) that some lenses have after ``step`` steps; which of them have settled (g,)."""
         before = self.best_kl[maps]
         better = kl < before
         self.change[maps] = torch.where(better, before - kl, 0.0)
-        # One rise may be the noise of the first steps; after two the minimum over the path lies behind.
+        # One rise may be noise; after two the minimum over the path lies behind.
         self.rises[maps] = torch.where(better, 0.0, self.rises[maps] + 1)
         small = self.change[maps] < (plan.relative_tolerance * kl).clamp_min(plan.tolerance)
-        settled = torch.where(better, small, self.rises[maps] >= PATIENCE) & (step >= plan.settle)
+        settled = torch.where(better, small, self.rises[maps] >= PATIENCE)
         self.converged[maps] = settled & kl.isfinite()
         self.best_kl[maps] = torch.where(better, kl, before)
         self.steps[maps] = torch.where(better, float(step), self.steps[maps])
@@ -299,7 +308,7 @@ class _Descent:
         rate = self.plan.learning_rate * min(1.0, self.plan.constant / target) ** 0.5
         while self.step < target:
             rows = self._next_rows()
-            self._advance(*self.train.batch_of(self.maps, rows), rate)
+            self._advance(*self.train.batch(self.maps, rows), rate)
             self.step += 1
             self.count += 1
             self.sums[0].add_(self.weight)
@@ -323,10 +332,10 @@ class _Descent:
         rows, self.order = self.order[: self.plan.batch], self.order[self.plan.batch :]
         return rows.to(self.train.hidden.device)
 
-    def _advance(self, hidden: Tensor, targets: tuple[Targets, ...], rate: float) -> None:
+    def _advance(self, hidden: Tensor, targets: Targets, rate: float) -> None:
         centred = hidden - self.mean[:, None]
         z = hidden + torch.baddbmm(self.offset[:, None], centred, self.weight.mT)
-        slope = kl_slope(self.head, z, targets)
+        slope = kl_slope(self.head, z.flatten(0, 1), targets).reshape(z.shape)
         n_rows = hidden.shape[1]
         natural = (
             self.output_inverse @ (slope.mT @ centred / n_rows) @ self.input_inverse,
@@ -337,13 +346,12 @@ class _Descent:
             value.sub_(velocity, alpha=rate)
 
 
-def kl_slope(head: Head, z: Tensor, targets: tuple[Targets, ...]) -> Tensor:
-    """(G, n, d) gradient of each row's kl in the predicted final states z (G, n, d)."""
+def kl_slope(head: Head, z: Tensor, targets: Targets) -> Tensor:
+    """(n, d) gradient of each row's kl in its predicted final state z (n, d)."""
     z = z.detach().requires_grad_(True)
     with torch.enable_grad():
         x = head.norm(z)
-        total = sum(kl_training_loss(head, part, goal).sum() for part, goal in zip(x, targets, strict=True))
-    (slope,) = torch.autograd.grad(total, z)  # type: ignore[arg-type]
+    (slope,) = torch.autograd.grad(x, z, kl_gradient(head, x.detach(), targets))
     return slope
 
 
@@ -359,7 +367,7 @@ def _input_inverse(stats: Moments, strength: Tensor) -> Tensor:
 def _output_inverse(head: Head, train: Sample, start: Translators, plan: FitPlan, rng: torch.Generator) -> Tensor:
     """(G, d, d) inverse Fisher information of the predicted final state, from outputs drawn at the start."""
     rows = torch.randperm(train.hidden.shape[1], generator=rng)[:4096].to(train.hidden.device)
-    hidden, _ = train.batch(rows)
+    hidden = train.hidden.index_select(1, rows)
     z = start.apply(hidden).requires_grad_(True)
     with torch.enable_grad():
         x = head.norm(z)
@@ -382,9 +390,6 @@ def _drawn_slope(head: Head, x: Tensor, rng: torch.Generator) -> Tensor:
         part = x[rows].requires_grad_(True)
         with torch.enable_grad():
             log_q = torch.log_softmax(head.logits(part), dim=-1)
-        # Inverse of the distribution function: many times faster than torch.multinomial for one draw a row.
-        below = log_q.detach().exp().cumsum(-1)
-        uniform = torch.rand(len(part), 1, generator=rng).to(x.device)
-        drawn = torch.searchsorted(below, uniform * below[:, -1:]).clamp_max(head.n_outputs - 1)
-        (slope[rows],) = torch.autograd.grad(-log_q.gather(1, drawn).sum(), part)
+        drawn = draw_outputs(log_q.detach().exp(), rng)
+        (slope[rows],) = torch.autograd.grad(-log_q.gather(1, drawn[:, None]).sum(), part)
     return slope

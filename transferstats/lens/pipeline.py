@@ -15,12 +15,12 @@ SHARED_ROWS = 2  # times the rows a step of an own lens
 
 @dataclass(frozen=True, slots=True)
 class Lenses:
-    """Own lenses of L layers, the shared lens (one map, or None), and the certificate of each."""
+    """Own lenses of L layers, the shared lens (one map), and the certificate of each."""
 
     own: Translators
     own_certificate: Certificate
-    shared: Translators | None
-    shared_certificate: Certificate | None
+    shared: Translators
+    shared_certificate: Certificate
 
 
 def fit_pipeline(
@@ -29,22 +29,20 @@ def fit_pipeline(
     held_out: Sample,
     plan: FitPlan,
     *,
-    shared: bool,
     rng: torch.Generator,
     progress: Progress | None = None,
 ) -> Lenses:
-    """Fit the shared lens (where asked for, or needed as anchor) and the own lenses of one world."""
+    """Fit the shared lens and the own lenses of one world."""
     n_layers, _, width = train.hidden.shape
-    everywhere, certificate = None, None
-    if shared or plan.anchor == "shared":
-        everywhere, certificate = fit_shared(head, train, held_out, plan, rng=rng, progress=progress)
-    prior = Translators.identity(n_layers, width, train.hidden.device)
-    if plan.anchor == "shared" and everywhere is not None:
-        prior = everywhere.repeat(n_layers)
+    shared, certificate = fit_shared(head, train, held_out, plan, rng=rng, progress=progress)
+    if plan.anchor == "shared":
+        prior = shared.repeat(n_layers)
+    else:
+        prior = Translators.identity(n_layers, width, train.hidden.device)
     own, own_certificate = fit_lenses(
         head, train, held_out, prior, plan, rng=rng, progress=_staged("kl", progress)
     )
-    return Lenses(own, own_certificate, everywhere, certificate)
+    return Lenses(own, own_certificate, shared, certificate)
 
 
 def fit_shared(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from transferstats.engine import Cell, CellOutput, Report
 from transferstats.errors import DesignError
@@ -30,7 +31,7 @@ from transferstats.lens.language import (
     load_language_model,
     model_fingerprint,
 )
-from transferstats.lens.null import match_scatter, null_sample
+from transferstats.lens.null import null_samples
 from transferstats.lens.pipeline import Lenses, fit_pipeline, fit_shared
 from transferstats.lens.similarity import layer_similarities
 from transferstats.lens.splits import Split, split_units
@@ -39,7 +40,7 @@ from transferstats.lens.transfer import UnitLosses, baseline_losses, layer_losse
 from transferstats.lens.translator import Translators
 from transferstats.provenance import content_key
 
-ALGORITHM = 3  # raised whenever the same configuration would give other numbers
+ALGORITHM = 4  # raised whenever the same configuration would give other numbers
 RUNNER = "transferstats.lens.study:run"
 NO_LAYER = -1  # source or target of a readout that has none
 
@@ -204,14 +205,13 @@ def compute_world(
     world = World(subject, plan, draw, lambda stage, done: report(stage, done, total))
     record: dict[str, Any] = {"layers": list(subject.layers), "unit": subject.unit}
     record["rows"] = {"train": states[0].n_rows, "held_out": states[1].n_rows, "evaluation": states[2].n_rows}
+    generator: list[dict[str, Any]] = []
     if config["world"] == "null":
-        samples, record["scatter"] = world.replace_targets(samples)
+        samples, generator = world.replace_targets(samples, states)
     else:
         record["similarities"] = {name: m.tolist() for name, m in layer_similarities(states[0].hidden).items()}
-    lenses = fit_pipeline(
-        subject.head, samples[0], samples[1], plan, shared=True, rng=draw, progress=world.progress
-    )
-    record["certificates"] = _certificates(lenses, subject.layers)
+    lenses = fit_pipeline(subject.head, samples[0], samples[1], plan, rng=draw, progress=world.progress)
+    record["certificates"] = _certificates(lenses, subject.layers) + generator
     table = _score(subject, lenses, states[2], samples[2], report)
     clusters = [subject.clusters[index] for index in split.evaluation]
     if config["world"] == "observed":
@@ -231,21 +231,23 @@ class World:
     draw: torch.Generator
     progress: Progress
 
-    def replace_targets(self, samples: Sequence[Sample]) -> tuple[list[Sample], dict[str, Any]]:
-        """Train, held-out and evaluation samples of the shared-lens null, and how well the scatter matched."""
+    def replace_targets(
+        self, samples: Sequence[Sample], states: Sequence[States]
+    ) -> tuple[list[Sample], list[dict[str, Any]]]:
+        """Train, held-out and evaluation samples of the shared-lens null, and the certificate of its lens."""
         head = self.subject.head
         shared, certificate = fit_shared(
             head, samples[0], samples[1], self.plan, rng=self.draw, progress=self.progress
         )
-        scatter = match_scatter(head, shared, samples[1])
-        replaced = [null_sample(head, shared, one.hidden, one.final[0], scatter, self.draw) for one in samples]
-        record = {
-            "draws": scatter.draws.tolist(),
-            "observed": scatter.observed.tolist(),
-            "matched": scatter.matched.tolist(),
-            "certificate": certificate_rows(certificate, "generator", ["all"]),
-        }
-        return replaced, record
+        clusters = [self._row_clusters(captured) for captured in states]
+        replaced = null_samples(head, shared, samples, clusters, rng=self.draw)
+        return replaced, certificate_rows(certificate, "generator", ["all"])
+
+    def _row_clusters(self, states: States) -> Tensor:
+        """(n,) cluster of each row, as numbers."""
+        cluster_of = dict(zip(self.subject.units, self.subject.clusters, strict=True))
+        _, codes = np.unique([cluster_of[name] for name in states.units], return_inverse=True)
+        return torch.as_tensor(codes)[states.unit.cpu()]
 
 
 def _check_fingerprints(config: dict[str, Any], cell: Cell, documents: Documents) -> None:
@@ -269,9 +271,7 @@ def sample_of(subject: Subject, states: States) -> Sample:
 
 def _certificates(lenses: Lenses, layers: tuple[str, ...]) -> list[dict[str, Any]]:
     rows = certificate_rows(lenses.own_certificate, "own", layers)
-    if lenses.shared_certificate is not None:
-        rows += certificate_rows(lenses.shared_certificate, "shared", ["all"])
-    return rows
+    return rows + certificate_rows(lenses.shared_certificate, "shared", ["all"])
 
 
 def _score(
@@ -283,10 +283,7 @@ def _score(
     transfer = transfer_losses(
         head, lenses.own, states, targets, advance=lambda done: report("transfer", done, total)
     )
-    scored = [("lens", transfer)]
-    if lenses.shared is not None:
-        scored.append(("shared", layer_losses(head, lenses.shared, states, targets)))
-    return scored
+    return [("lens", transfer), ("shared", layer_losses(head, lenses.shared, states, targets))]
 
 
 def _baselines(subject: Subject, states: States, sample: Sample, split: Split) -> list[tuple[str, UnitLosses]]:
