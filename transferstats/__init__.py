@@ -17,7 +17,7 @@ _HOMES: dict[str, str] = {
     "Cell": "transferstats.engine",
     "Encoding": "transferstats.lens.language",
     "EvaluationPlan": "transferstats.lens.study",
-    "FitPlan": "transferstats.lens.fit",
+    "FitPlan": "transferstats.lens.plan",
     "Machine": "transferstats.lens.study",
     "Store": "transferstats.engine",
     "TransferGrid": "transferstats.grid",
@@ -110,8 +110,8 @@ if TYPE_CHECKING:
     from transferstats.engine import Cell, Store, cell_states, local_pool, sweep
     from transferstats.evidence import evaluate
     from transferstats.grid import TransferGrid
-    from transferstats.lens.fit import FitPlan
     from transferstats.lens.language import Encoding
+    from transferstats.lens.plan import FitPlan
     from transferstats.lens.study import EvaluationPlan, Machine, cells
     from transferstats.readers import read_grid
     from transferstats.reporting import cite, figure, numbers, report, sentence, table

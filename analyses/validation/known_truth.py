@@ -72,7 +72,7 @@ def run_study(task: Task) -> dict[str, Any]:
     import torch
 
     from transferstats.lens.arrays import array_subject
-    from transferstats.lens.fit import FitPlan
+    from transferstats.lens.plan import FitPlan
     from transferstats.lens.splits import split_units
     from transferstats.lens.study import compute_world
 
@@ -179,7 +179,8 @@ def main() -> None:
     options = parser.parse_args()
     out = options.out or Path("runs/known_truth_quick" if options.quick else "reports/validation")
     done = set(collect(options.store, out / TABLE).get("study", ()))
-    tasks = [task for task in plan(2 if options.quick else options.studies, options.anchors) if task.name not in done]
+    planned = plan(2 if options.quick else options.studies, options.anchors)
+    tasks = [task for task in planned if task.name not in done]
     if not options.report_only and tasks:
         with local_pool(options.jobs) as pool:
             sweep(tasks, options.store, pool)

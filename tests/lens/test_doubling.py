@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from transferstats.lens.fit import FitPlan, _Trace
+from transferstats.lens.fit import _Trace
+from transferstats.lens.plan import FitPlan
 from transferstats.lens.translator import Translators
 
 PLAN = FitPlan(tolerance=0.01, relative_tolerance=0.0, settle=64)
@@ -25,9 +26,7 @@ def _follow(path: list[tuple[int, list[float]]]) -> tuple[_Trace, list[list[bool
 
 
 def test_one_rise_does_not_settle_a_lens_that_falls_later() -> None:
-    trace, settled = _follow(
-        [(64, [1.2, 1.0]), (128, [1.3, 1.1]), (256, [0.8, 1.2]), (512, [0.795, 1.3])]
-    )
+    trace, settled = _follow([(64, [1.2, 1.0]), (128, [1.3, 1.1]), (256, [0.8, 1.2]), (512, [0.795, 1.3])])
     assert settled[0] == settled[1] == [False, False]
     assert settled[2] == [False, True], "two rises: its minimum lies behind"
     assert settled[3] == [True, True]

@@ -14,9 +14,12 @@ from torch import Tensor
 
 from transferstats.errors import DesignError
 from transferstats.lens import head as room
-from transferstats.lens.fit import Certificate, FitPlan, Sample, fit_lenses, mean_kl
+from transferstats.lens.descent import Problem
+from transferstats.lens.fit import Certificate, fit_lenses
 from transferstats.lens.head import Head, final_targets
-from transferstats.lens.pipeline import fit_pipeline
+from transferstats.lens.pipeline import Pipeline
+from transferstats.lens.plan import RECIPES, FitPlan
+from transferstats.lens.sample import Sample, mean_kl
 from transferstats.lens.translator import Translators
 
 OPTIMUM = 1e-3  # nats: how far from the minimum a lens may stop; penalties of interest are 10 to 100 times this
@@ -63,8 +66,12 @@ def fit(
     rng: int = 0,
 ) -> tuple[Translators, Certificate]:
     n_maps, _, width = train.hidden.shape
-    prior = prior or Translators.identity(n_maps, width)
-    return fit_lenses(head, train, held_out, prior, plan, rng=torch.Generator().manual_seed(rng))
+    problem = Problem(head, train, held_out, prior or Translators.identity(n_maps, width), plan)
+    return fit_lenses(problem, rng=torch.Generator().manual_seed(rng))
+
+
+def pipeline(head: Head, train: Sample, held_out: Sample, plan: FitPlan) -> Pipeline:
+    return Pipeline(head, train, held_out, plan, torch.Generator().manual_seed(0))
 
 
 def least_kl(head: Head, sample: Sample, layer: int) -> float:
@@ -237,37 +244,92 @@ def test_a_softcapped_head_is_fitted_too() -> None:
 def test_the_shared_lens_is_one_lens_for_the_rows_of_all_layers() -> None:
     head, sample = world()
     train, held_out = halves(sample)
-    plan = replace(PLAN, max_steps=256)
-    made = fit_pipeline(head, train, held_out, plan, rng=torch.Generator().manual_seed(0))
-    by_layer = mean_kl(head, made.shared.repeat(LAYERS), held_out)
-    assert abs(float(by_layer.mean() - made.shared_certificate.held_out_kl[0])) < 1e-6
-    assert bool((by_layer >= made.own_certificate.held_out_kl - OPTIMUM).all())  # own lenses can only be better
+    made = pipeline(head, train, held_out, replace(PLAN, max_steps=256))
+    shared = made.shared()
+    by_layer = mean_kl(head, shared.lenses.repeat(LAYERS), held_out)
+    assert abs(float(by_layer.mean() - shared.certificate.held_out_kl[0])) < 1e-6
+    own = made.own(shared.lenses)
+    assert bool((by_layer >= own.certificate.held_out_kl - OPTIMUM).all())  # own lenses can only be better
 
 
 def test_layers_that_hold_the_same_states_have_no_shared_lens_excess() -> None:
     head, sample = world()
     same = replace(sample, hidden=sample.hidden[1:].repeat(2, 1, 1))
     train, held_out = halves(same)
-    made = fit_pipeline(head, train, held_out, PLAN, rng=torch.Generator().manual_seed(0))
-    excess = mean_kl(head, made.shared.repeat(2), held_out) - made.own_certificate.held_out_kl
+    made = pipeline(head, train, held_out, PLAN)
+    shared = made.shared()
+    own = made.own(shared.lenses)
+    excess = mean_kl(head, shared.lenses.repeat(2), held_out) - own.certificate.held_out_kl
     assert excess.abs().max() < OPTIMUM
 
 
 def test_own_lenses_anchored_in_the_shared_lens_stay_there_where_states_are_silent() -> None:
     head, sample = world(silent=3)
     train, held_out = halves(sample)
-    plan = replace(PLAN, anchor="shared", max_steps=128)
-    made = fit_pipeline(head, train, held_out, plan, rng=torch.Generator().manual_seed(0))
-    moved = (made.own.weight[0] - made.shared.weight[0]).double()
+    made = pipeline(head, train, held_out, replace(PLAN, anchor="shared", max_steps=128))
+    shared = made.shared()
+    own = made.own(shared.lenses)
+    moved = (own.lenses.weight[0] - shared.lenses.weight[0]).double()
     basis = _silent_basis(train, 0, 3)
-    assert (moved @ basis.T).norm() / basis.norm() < 1e-3 * made.own.weight[0].norm()
+    assert (moved @ basis.T).norm() / basis.norm() < 1e-3 * own.lenses.weight[0].norm()
+
+
+def test_tied_lenses_have_one_map_and_the_biases_that_serve_it_best() -> None:
+    """Between the shared lens and own lenses; states shifted by a constant a layer cost them nothing."""
+    head, sample = world()
+    shift = torch.tensor([0.0, 2.0])[:, None, None] * torch.linspace(-1, 1, WIDTH)
+    same = replace(sample, hidden=sample.hidden[1:].repeat(2, 1, 1) + shift)
+    train, held_out = halves(same)
+    made = pipeline(head, train, held_out, PLAN)
+    tied, shared = made.tied(), made.shared()
+    assert torch.equal(tied.lenses.weight[0], tied.lenses.weight[1])
+    assert not torch.equal(tied.lenses.bias[0], tied.lenses.bias[1])
+    own = made.own(shared.lenses).certificate.held_out_kl
+    assert (mean_kl(head, tied.lenses, held_out) - own).abs().max() < 2 * OPTIMUM
+    assert float((mean_kl(head, shared.lenses.repeat(2), held_out) - own).max()) > 10 * OPTIMUM
+    assert bool((tied.certificate.steps == tied.certificate.steps[0]).all())  # they stand or fall together
+
+
+def test_the_published_recipe_is_the_sgd_of_torch() -> None:
+    """Nesterov momentum, weight decay, linear decay, one clip norm: as torch does it."""
+    head, sample = world()
+    plan = replace(RECIPES["belrose2023"], max_steps=12)
+    lenses, certificate = fit(head, sample, sample, plan)
+    weight = torch.zeros(LAYERS, WIDTH, WIDTH, requires_grad=True)
+    bias = torch.zeros(LAYERS, WIDTH, requires_grad=True)
+    optimiser = torch.optim.SGD([weight, bias], lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)
+    log_p = torch.log_softmax(head.logits(sample.final[0]), -1)
+    for step in range(plan.max_steps):
+        optimiser.param_groups[0]["lr"] = 0.1 * (1 - step / plan.max_steps)
+        optimiser.zero_grad()
+        z = Translators(weight, bias).apply(sample.hidden)
+        log_q = torch.log_softmax(head.logits(z.flatten(0, 1)), -1).reshape(LAYERS, -1, OUTPUTS)
+        (log_p.exp() * (log_p - log_q)).sum(-1).mean(1).sum().backward()
+        torch.nn.utils.clip_grad_norm_([weight, bias], 1.0)
+        optimiser.step()
+    assert (lenses.weight - weight).abs().max() < 1e-5
+    assert (lenses.bias - bias).abs().max() < 1e-5
+    assert bool((certificate.steps == plan.max_steps).all())
+    assert bool((certificate.change > 0).all())
+
+
+def test_lenses_may_start_from_the_identity() -> None:
+    head, sample = world()
+    train, held_out = halves(sample)
+    _, ridged = fit(head, train, held_out)
+    _, certificate = fit(head, train, held_out, replace(PLAN, anchor="identity"))
+    logit_lens = mean_kl(head, Translators.identity(LAYERS, WIDTH), held_out)
+    assert torch.equal(certificate.start_kl, logit_lens)
+    assert (certificate.held_out_kl - ridged.held_out_kl).abs().max() < OPTIMUM  # the minimum does not remember
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {"method": "ridge", "anchor": "shared"},
+        {"method": "ridge", "anchor": "identity"},
         {"method": "adam"},
+        {"optimiser": "adam"},
         {"anchor": "mean"},
         {"strengths": ()},
         {"strengths": (0.0, 1.0)},
@@ -278,7 +340,7 @@ def test_own_lenses_anchored_in_the_shared_lens_stay_there_where_states_are_sile
 )
 def test_a_plan_that_cannot_be_followed_is_refused(options: dict[str, object]) -> None:
     """A first measurement at 0 steps would double for ever; an unknown method would be taken for kl."""
-    with pytest.raises(DesignError, match=r"unknown method|a fit needs|every penalty is 0"):
+    with pytest.raises(DesignError, match=r"unknown (method|anchor|optimiser)|a fit needs|every penalty is 0"):
         FitPlan(**options)  # type: ignore[arg-type]
 
 

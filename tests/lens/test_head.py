@@ -8,7 +8,7 @@ from brute_force import draw_case, full_logits, full_losses, make_head
 from torch import Tensor
 
 from transferstats.lens import head as room
-from transferstats.lens.fit import kl_slope
+from transferstats.lens.descent import kl_slope
 from transferstats.lens.head import Head, Targets, concatenate, final_targets, kl_gradient, losses
 
 LOSS_TOLERANCE = 1e-5  # nats: float32 sums of a few dozen terms of size 10 against float64

@@ -14,9 +14,10 @@ from transferstats.errors import DesignError
 from transferstats.known_truth import KnownTruth, simulate_subject
 from transferstats.lens import null
 from transferstats.lens.arrays import ArraySubject, array_subject
-from transferstats.lens.fit import FitPlan, Sample
 from transferstats.lens.head import Head, final_targets, losses
 from transferstats.lens.null import null_samples
+from transferstats.lens.plan import FitPlan
+from transferstats.lens.sample import Sample
 from transferstats.lens.splits import Split, split_units
 from transferstats.lens.study import compute_world, sample_of
 from transferstats.lens.translator import Translators

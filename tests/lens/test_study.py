@@ -127,8 +127,9 @@ def test_certificates_name_every_lens(small_grid: TransferGrid) -> None:
     generators = table[table["readout"] == "generator"]
     assert len(generators) == 2 * 2  # datasets x null replicates
     assert set(generators["world"]) == {"null"}
-    assert len(table) == 2 * 2 * 2 * (LAYERS + 1) + len(generators)
-    assert set(table["readout"]) == {"own", "shared", "generator"}
+    tied = 2 * 2 * LAYERS  # datasets x seeds x layers, in the observed world
+    assert len(table) == 2 * 2 * 2 * (LAYERS + 1) + tied + len(generators)
+    assert set(table["readout"]) == {"own", "shared", "tied", "generator"}
     assert (table["held_out_kl"] > 0).all()
     assert (table["steps"] <= 16).all()
 

@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 
 from transferstats.errors import DesignError
-from transferstats.lens.fit import Sample
 from transferstats.lens.head import Head, Targets, draw_outputs
+from transferstats.lens.sample import Sample
 from transferstats.lens.translator import Translators, moments, ridge
 
 STRENGTH = 1e-4  # of the ridge that keeps the regression on the states defined where they are silent

@@ -6,65 +6,74 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from transferstats.lens.fit import Certificate, FitPlan, Progress, Sample, fit_lenses
+from transferstats.lens.descent import Problem, Progress
+from transferstats.lens.fit import Certificate, fit_lenses
 from transferstats.lens.head import Head
+from transferstats.lens.plan import FitPlan
+from transferstats.lens.sample import Sample
 from transferstats.lens.translator import Translators
 
 SHARED_ROWS = 2  # times the rows a step of an own lens
 
 
 @dataclass(frozen=True, slots=True)
-class Lenses:
-    """Own lenses of L layers, the shared lens (one map), and the certificate of each."""
+class Fitted:
+    """Lenses, one a layer or one for all, and the certificate of each."""
 
-    own: Translators
-    own_certificate: Certificate
-    shared: Translators
-    shared_certificate: Certificate
+    lenses: Translators
+    certificate: Certificate
 
 
-def fit_pipeline(
-    head: Head,
-    train: Sample,
-    held_out: Sample,
-    plan: FitPlan,
-    *,
-    rng: torch.Generator,
-    progress: Progress | None = None,
-) -> Lenses:
-    """Fit the shared lens and the own lenses of one world."""
-    n_layers, _, width = train.hidden.shape
-    shared, certificate = fit_shared(head, train, held_out, plan, rng=rng, progress=progress)
-    if plan.anchor == "shared":
-        prior = shared.repeat(n_layers)
-    else:
-        prior = Translators.identity(n_layers, width, train.hidden.device)
-    own, own_certificate = fit_lenses(
-        head, train, held_out, prior, plan, rng=rng, progress=_staged("kl", progress)
-    )
-    return Lenses(own, own_certificate, shared, certificate)
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Fits the readouts of one world.
 
-
-def fit_shared(
-    head: Head,
-    train: Sample,
-    held_out: Sample,
-    plan: FitPlan,
-    *,
-    rng: torch.Generator,
-    progress: Progress | None = None,
-) -> tuple[Translators, Certificate]:
-    """One lens for all layers by the same procedure, certified the same way.
-
-    Its steps take ``SHARED_ROWS`` times the rows of an own lens's, because rows of several layers scatter more;
-    as many rows as all own lenses together would cost their time for a single map.
+    Attributes
+    ----------
+    head: decoder. train, held_out: samples of a fold. plan: how lenses are fitted.
+    rng: CPU generator, consumed in the order of the calls. progress: told of every step.
     """
-    width = train.hidden.shape[2]
-    prior = Translators.identity(1, width, train.hidden.device)
-    budget = replace(plan, batch=SHARED_ROWS * plan.batch, anchor="ridge")
-    return fit_lenses(
-        head, train.stacked(), held_out.stacked(), prior, budget, rng=rng, progress=_staged("shared", progress)
-    )
+
+    head: Head
+    train: Sample
+    held_out: Sample
+    plan: FitPlan
+    rng: torch.Generator
+    progress: Progress | None = None
+
+    def shared(self) -> Fitted:
+        """One lens for all layers by the same procedure, certified the same way.
+
+        Its steps take ``SHARED_ROWS`` times the rows of an own lens's, because rows of several layers scatter
+        more; as many rows as all own lenses together would cost their time for a single map.
+        """
+        train, held_out = self.train.stacked(), self.held_out.stacked()
+        plan = replace(self.plan, batch=SHARED_ROWS * self.plan.batch, anchor=self._anchor())
+        return self._fit(Problem(self.head, train, held_out, self._identity(1), plan), "shared")
+
+    def tied(self) -> Fitted:
+        """One linear map for all layers and a bias for each, from as many rows a step as a shared lens."""
+        layers = self.train.hidden.shape[0]
+        batch = max(1, SHARED_ROWS * self.plan.batch // layers)
+        plan = replace(self.plan, batch=batch, anchor=self._anchor())
+        prior = self._identity(layers)
+        return self._fit(Problem(self.head, self.train, self.held_out, prior, plan, tied=True), "tied")
+
+    def own(self, shared: Translators) -> Fitted:
+        """A lens for each layer; ``shared`` is its anchor where the plan says so."""
+        layers = self.train.hidden.shape[0]
+        prior = shared.repeat(layers) if self.plan.anchor == "shared" else self._identity(layers)
+        return self._fit(Problem(self.head, self.train, self.held_out, prior, self.plan), "kl")
+
+    def _anchor(self) -> str:
+        """Where lenses of several layers start: a shared lens has no other shared lens to start from."""
+        return "ridge" if self.plan.anchor == "shared" else self.plan.anchor
+
+    def _identity(self, maps: int) -> Translators:
+        return Translators.identity(maps, self.train.hidden.shape[2], self.train.hidden.device)
+
+    def _fit(self, problem: Problem, stage: str) -> Fitted:
+        return Fitted(*fit_lenses(problem, rng=self.rng, progress=_staged(stage, self.progress)))
 
 
 def _staged(stage: str, progress: Progress | None) -> Progress | None:

@@ -7,7 +7,7 @@ network's own final distributions; in the world "null" to targets for which one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -20,8 +20,9 @@ from torch import Tensor
 
 from transferstats.engine import Cell, CellOutput, Report
 from transferstats.errors import DesignError
+from transferstats.lens.descent import Progress
 from transferstats.lens.documents import Documents, read_documents
-from transferstats.lens.fit import Certificate, FitPlan, Progress, Sample
+from transferstats.lens.fit import Certificate
 from transferstats.lens.head import final_targets
 from transferstats.lens.language import (
     LEAST_SCORED,
@@ -32,7 +33,9 @@ from transferstats.lens.language import (
     model_fingerprint,
 )
 from transferstats.lens.null import null_samples
-from transferstats.lens.pipeline import Lenses, fit_pipeline, fit_shared
+from transferstats.lens.pipeline import Fitted, Pipeline
+from transferstats.lens.plan import FitPlan
+from transferstats.lens.sample import Sample
 from transferstats.lens.similarity import layer_similarities
 from transferstats.lens.splits import Split, split_units
 from transferstats.lens.states import States, Subject
@@ -40,7 +43,7 @@ from transferstats.lens.transfer import UnitLosses, baseline_losses, layer_losse
 from transferstats.lens.translator import Translators
 from transferstats.provenance import content_key
 
-ALGORITHM = 4  # raised whenever the same configuration would give other numbers
+ALGORITHM = 5  # raised whenever the same configuration would give other numbers
 RUNNER = "transferstats.lens.study:run"
 NO_LAYER = -1  # source or target of a readout that has none
 
@@ -210,9 +213,11 @@ def compute_world(
         samples, generator = world.replace_targets(samples, states)
     else:
         record["similarities"] = {name: m.tolist() for name, m in layer_similarities(states[0].hidden).items()}
-    lenses = fit_pipeline(subject.head, samples[0], samples[1], plan, rng=draw, progress=world.progress)
-    record["certificates"] = _certificates(lenses, subject.layers) + generator
-    table = _score(subject, lenses, states[2], samples[2], report)
+    fitted = world.fit(samples, ladder=config["world"] == "observed")
+    record["certificates"] = [
+        row for name, one in fitted.items() for row in certificate_rows(one.certificate, name, subject.layers)
+    ] + generator
+    table = _score(subject, fitted, states[2], samples[2], report)
     clusters = [subject.clusters[index] for index in split.evaluation]
     if config["world"] == "observed":
         table += _baselines(subject, states[2], samples[2], split)
@@ -231,17 +236,26 @@ class World:
     draw: torch.Generator
     progress: Progress
 
+    def fit(self, samples: Sequence[Sample], *, ladder: bool) -> dict[str, Fitted]:
+        """Readout -> lenses fitted to the training sample; ``ladder`` adds the rung between shared and own."""
+        pipeline = self._pipeline(samples)
+        shared = pipeline.shared()
+        fitted = {"own": pipeline.own(shared.lenses), "shared": shared}
+        if ladder:
+            fitted["tied"] = pipeline.tied()
+        return fitted
+
+    def _pipeline(self, samples: Sequence[Sample]) -> Pipeline:
+        return Pipeline(self.subject.head, samples[0], samples[1], self.plan, self.draw, self.progress)
+
     def replace_targets(
         self, samples: Sequence[Sample], states: Sequence[States]
     ) -> tuple[list[Sample], list[dict[str, Any]]]:
         """Train, held-out and evaluation samples of the shared-lens null, and the certificate of its lens."""
-        head = self.subject.head
-        shared, certificate = fit_shared(
-            head, samples[0], samples[1], self.plan, rng=self.draw, progress=self.progress
-        )
+        shared = self._pipeline(samples).shared()
         clusters = [self._row_clusters(captured) for captured in states]
-        replaced = null_samples(head, shared, samples, clusters, rng=self.draw)
-        return replaced, certificate_rows(certificate, "generator", ["all"])
+        replaced = null_samples(self.subject.head, shared.lenses, samples, clusters, rng=self.draw)
+        return replaced, certificate_rows(shared.certificate, "generator", self.subject.layers)
 
     def _row_clusters(self, states: States) -> Tensor:
         """(n,) cluster of each row, as numbers."""
@@ -269,21 +283,19 @@ def sample_of(subject: Subject, states: States) -> Sample:
     return Sample(states.hidden, states.final[None], (targets,))
 
 
-def _certificates(lenses: Lenses, layers: tuple[str, ...]) -> list[dict[str, Any]]:
-    rows = certificate_rows(lenses.own_certificate, "own", layers)
-    return rows + certificate_rows(lenses.shared_certificate, "shared", ["all"])
-
-
 def _score(
-    subject: Subject, lenses: Lenses, states: States, sample: Sample, report: Report
+    subject: Subject, fitted: dict[str, Fitted], states: States, sample: Sample, report: Report
 ) -> list[tuple[str, UnitLosses]]:
-    """Losses of own lenses on every layer, and of the shared lens, in the world of ``sample``."""
+    """Losses of own lenses on every layer, and of the other readouts, in the world of ``sample``."""
     head, targets = subject.head, sample.targets
     total = states.n_rows * states.n_layers**2
     transfer = transfer_losses(
-        head, lenses.own, states, targets, advance=lambda done: report("transfer", done, total)
+        head, fitted["own"].lenses, states, targets, advance=lambda done: report("transfer", done, total)
     )
-    return [("lens", transfer), ("shared", layer_losses(head, lenses.shared, states, targets))]
+    others = [
+        (name, layer_losses(head, one.lenses, states, targets)) for name, one in fitted.items() if name != "own"
+    ]
+    return [("lens", transfer), *others]
 
 
 def _baselines(subject: Subject, states: States, sample: Sample, split: Split) -> list[tuple[str, UnitLosses]]:
@@ -324,10 +336,10 @@ def long_table(
     )
 
 
-def certificate_rows(certificate: Certificate, readout: str, layers: Iterable[str]) -> list[dict[str, Any]]:
-    """One JSON row a lens; a change that was never measured is None."""
+def certificate_rows(certificate: Certificate, readout: str, layers: Sequence[str]) -> list[dict[str, Any]]:
+    """One JSON row a lens (of layer "all" where it serves all); a change that was never measured is None."""
     rows = []
-    for index, layer in enumerate(layers):
+    for index, layer in enumerate(layers if len(certificate.steps) > 1 else ["all"]):
         change = float(certificate.change[index])
         rows.append(
             {

@@ -1,0 +1,93 @@
+"""How lenses are fitted: methods, anchors, optimisers, and the published recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from transferstats.errors import DesignError
+
+METHODS: tuple[str, ...] = ("kl", "ridge")
+ANCHORS: tuple[str, ...] = ("ridge", "identity", "shared")
+OPTIMISERS: tuple[str, ...] = ("natural", "sgd")
+
+
+@dataclass(frozen=True, slots=True)
+class FitPlan:
+    """How lenses are fitted; part of a cell's identity.
+
+    Attributes
+    ----------
+    method: "kl" (a start, then kl) or "ridge" (the ridge start only).
+    anchor: where own lenses start from and stay where the data are silent: "ridge" (ridge to the final state,
+        itself shrunk to the identity), "identity" (the logit lens) or "shared" (the shared lens).
+    optimiser: "natural" (natural gradient with averaged iterates) or "sgd" (Nesterov momentum, the rate falling
+        linearly to 0, one clip norm for the gradients of all lenses: what tuned-lens does).
+    strengths: ridge strengths tried; each lens keeps the one with the least held-out kl.
+    batch: rows a step and lens. learning_rate: of the natural gradient, falling with the square root of the
+        steps after the first ``constant``; of sgd, at its first step. momentum: heavy ball, or Nesterov's.
+    weight_decay: of sgd. damping: of the natural gradient, share of the mean output curvature added to its
+        diagonal.
+    first, max_steps: iterates are averaged since the last doubling of ``first``, up to ``max_steps``.
+    settle: steps from which held-out kl is measured, at every doubling, and a lens may be kept. A lens that is
+        nearer to its start has another error than its minimum, and so has its penalty. Sgd keeps its last iterate,
+        and held-out kl is measured at half of ``max_steps`` and at the end.
+    tolerance, relative_tolerance: a lens has converged when its held-out kl fell over the last doubling by less
+        than ``tolerance`` nats/token or ``relative_tolerance`` times its kl, whichever is more.
+    """
+
+    method: str = "kl"
+    anchor: str = "ridge"
+    optimiser: str = "natural"
+    strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    batch: int = 512
+    learning_rate: float = 0.03
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    damping: float = 1e-2
+    constant: int = 32
+    settle: int = 128
+    first: int = 16
+    max_steps: int = 1024
+    tolerance: float = 0.003
+    relative_tolerance: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("method", self.method, METHODS),
+            ("anchor", self.anchor, ANCHORS),
+            ("optimiser", self.optimiser, OPTIMISERS),
+        ):
+            if value not in known:
+                raise DesignError(f"unknown {name} {value!r}: use one of {', '.join(known)}")
+        if self.method == "ridge" and self.anchor != "ridge":
+            raise DesignError(
+                f"ridge lenses anchored in the {self.anchor} lens are that lens, and every penalty is 0: use kl"
+            )
+        if not self.strengths or min(self.strengths) <= 0 or min(self.batch, self.constant, self.first) < 1:
+            raise DesignError("a fit needs ridge strengths above 0, and batch, constant and first of at least 1")
+
+    def milestones(self) -> Iterator[tuple[int, bool]]:
+        """(steps, whether held-out kl is measured there) of every stage of the descent."""
+        if self.optimiser == "sgd":
+            yield from ((steps, True) for steps in (self.max_steps // 2, self.max_steps) if steps)
+            return
+        steps = self.first
+        while steps <= self.max_steps:
+            yield steps, steps >= self.settle or 2 * steps > self.max_steps
+            steps *= 2
+
+
+RECIPES: dict[str, FitPlan] = {
+    "default": FitPlan(),
+    "belrose2023": FitPlan(
+        anchor="identity",
+        optimiser="sgd",
+        batch=2**18,
+        learning_rate=0.1,
+        weight_decay=1e-3,
+        max_steps=250,
+    ),
+}
+"""Named plans. "belrose2023" is the training of tuned-lens 0.2.0 (Belrose et al. 2023, doi
+10.48550/arXiv.2303.08112); where a fold has fewer rows than its batch, every step sees the whole fold."""

@@ -1,0 +1,61 @@
+"""Samples: inputs and targets that lenses are fitted to and judged on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from transferstats.lens.head import Head, Targets, concatenate, losses
+from transferstats.lens.translator import Translators
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Inputs and targets of a fit: row j of ``hidden`` belongs to row ``j % n`` of the n final states or targets.
+
+    m = n for own lenses. For the shared lens G = 1 and the layers are stacked along the rows, m = L n; its targets
+    are stacked too where each layer has its own.
+
+    Attributes
+    ----------
+    hidden: (G, m, d). final: (1, n, d). targets: one for all maps, or one a map.
+    """
+
+    hidden: Tensor
+    final: Tensor
+    targets: tuple[Targets, ...]
+
+    def batch(self, maps: Tensor, rows: Tensor) -> tuple[Tensor, Targets]:
+        """(g, r, d) some rows of the inputs of some maps, and the targets of these g r rows."""
+        index = rows % len(self.targets[0].labels)
+        if len(self.targets) == 1:
+            taken = [self.targets[0].rows(index)] * len(maps)
+        else:
+            taken = [self.targets[int(one)].rows(index) for one in maps]
+        return torch.stack([self.hidden[int(one)].index_select(0, rows) for one in maps]), concatenate(taken)
+
+    def stacked(self) -> Sample:
+        """All layers as the rows of one map: what a shared lens is fitted to."""
+        _, _, width = self.hidden.shape
+        return Sample(self.hidden.reshape(1, -1, width), self.final, (concatenate(self.targets),))
+
+
+def mean_kl(
+    head: Head, lenses: Translators, sample: Sample, *, maps: Tensor | None = None, max_rows: int = 4096
+) -> Tensor:
+    """(g,) mean kl of each lens on its rows, at most ``max_rows`` evenly spaced ones; float64 sums.
+
+    ``maps``: which maps of the sample the lenses are for; all of them unless given.
+    """
+    n_rows = sample.hidden.shape[1]
+    step = max(1, -(-n_rows // max_rows))
+    rows = torch.arange(0, n_rows, step, device=sample.hidden.device)
+    if maps is None:
+        maps = torch.arange(len(lenses), device=sample.hidden.device)
+    hidden, targets = sample.batch(maps, rows)
+    with torch.no_grad():
+        normed = head.norm(lenses.apply(hidden)).flatten(0, 1)
+        kl, _ = losses(head, normed, targets)
+    return kl.reshape(len(maps), -1).double().mean(1)
