@@ -152,7 +152,8 @@ gap <- within(frame, bits[4] <- NA)
 unnamed <- within(frame, unit[4] <- NA)
 refused <- function(frame) tryCatch(read_grid(frame, columns = c(bits = "kl")), error = conditionMessage)
 estimate <- transferstats()$estimate(long)
-out <- list(tidy = tidy(estimate), text = sentence(estimate), subject = long$subject, gap = refused(gap),
+out <- list(tidy = tidy(estimate), text = sentence(estimate), shown = utils::capture.output(print(estimate)),
+            subject = long$subject, gap = refused(gap),
             unnamed = refused(unnamed), bits = formatC(frame$bits, digits = 17, format = "g"))
 """,
         tmp_path,
@@ -164,6 +165,7 @@ out <- list(tidy = tidy(estimate), text = sentence(estimate), subject = long$sub
     assert_same(found["tidy"], ts.estimate(ours).tidy(), BROOM)
     assert ours.datasets[0].units[0] == str(2**31 + 1)
     assert found["text"] == [ts.sentence(ts.estimate(ours))]
+    assert found["shown"][0].split()[:3] == ["term", "estimate", "std.error"]
     assert found["subject"] == ["mine"]
     assert "1 losses are NaN or infinite" in found["gap"][0]
     assert "1 rows have no unit" in found["unnamed"][0]
