@@ -154,6 +154,7 @@ refused <- function(frame) tryCatch(read_grid(frame, columns = c(bits = "kl")), 
 estimate <- transferstats()$estimate(long)
 out <- list(tidy = tidy(estimate), text = sentence(estimate), shown = utils::capture.output(print(estimate)),
             subject = long$subject, gap = refused(gap),
+            smallest = tryCatch(evaluate(long, smallest = NA), error = conditionMessage),
             unnamed = refused(unnamed), bits = formatC(frame$bits, digits = 17, format = "g"))
 """,
         tmp_path,
@@ -168,6 +169,7 @@ out <- list(tidy = tidy(estimate), text = sentence(estimate), shown = utils::cap
     assert found["shown"][0].split()[:3] == ["term", "estimate", "std.error"]
     assert found["subject"] == ["mine"]
     assert "1 losses are NaN or infinite" in found["gap"][0]
+    assert found["smallest"] == ["smallest is NA: give a value, or leave it out"]
     assert "1 rows have no unit" in found["unnamed"][0]
 
 

@@ -33,6 +33,8 @@ transferstats <- function() .ts_import("transferstats")
 
 read_grid <- function(source, columns = NULL, loss_unit = "nats", loss = NULL, subject = NULL,
                       balanced_subset = FALSE) {
+  .ts_refuse_na(columns = columns, loss_unit = loss_unit, loss = loss, subject = subject,
+                balanced_subset = balanced_subset)
   if (is.data.frame(source)) {
     frame <- source
     source <- tempfile(fileext = ".csv")
@@ -45,6 +47,7 @@ read_grid <- function(source, columns = NULL, loss_unit = "nats", loss = NULL, s
 }
 
 evaluate <- function(grid, smallest, conf_level = 0.95) {
+  .ts_refuse_na(smallest = smallest, conf_level = conf_level)
   transferstats()$evaluate(grid, smallest = smallest, conf_level = conf_level)
 }
 
@@ -62,6 +65,7 @@ glance.transferstats.results.base.Result <- function(x, ...) .ts_broom(.ts_csv(.
 
 augment.transferstats.results.base.Result <- function(x, data, loss = NULL, distance = NULL, ...) {
   if (missing(data)) stop("augment(x, grid) needs the grid that x was fitted to", call. = FALSE)
+  .ts_refuse_na(loss = loss, distance = distance)
   if (is.matrix(distance)) distance <- lapply(seq_len(nrow(distance)), function(row) as.list(distance[row, ]))
   frame <- .ts_csv(.ts_bridge()$augment_csv(x, data, loss, distance))
   fit <- match(c("fitted", "resid"), names(frame))
@@ -135,6 +139,13 @@ print.transferstats_report <- function(x, ...) {
   if (!nzchar(command)) return()
   python <- suppressWarnings(system2(command, c("r-path", "--python"), stdout = TRUE, stderr = FALSE))
   if (length(python) == 1) Sys.setenv(RETICULATE_PYTHON = python)
+}
+
+# NA would reach Python as True, as "NA" or as a number, depending on its type.
+.ts_refuse_na <- function(...) {
+  given <- list(...)
+  wrong <- names(given)[vapply(given, anyNA, NA)]
+  if (length(wrong)) stop(wrong[1], " is NA: give a value, or leave it out", call. = FALSE)
 }
 
 .ts_bridge <- function() .ts_import("transferstats.reporting.bridge")
