@@ -18,7 +18,7 @@ import transferstats
 from transferstats.cli import BAD_INPUT, FINDINGS, OK, USAGE, build_parser, main
 from transferstats.grid import TransferGrid
 
-VERBS = ("run", "fit", "sweep", "status", "verify", "evaluate", "report", "plan", "simulate")
+VERBS = ("run", "fit", "sweep", "status", "verify", "evaluate", "report", "plan", "simulate", "r-path")
 
 
 def command(*arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -75,6 +75,19 @@ def test_help_teaches_the_first_steps_and_the_exit_codes() -> None:
     assert all(verb in done.stdout for verb in VERBS)
     for word in ("exit codes:", "130", "first steps:", "transferstats run --smallest 0.05", "status", "evaluate"):
         assert word in done.stdout, word
+
+
+def test_r_path_loads_nothing(tmp_path: Path) -> None:
+    """R waits for the answer, and may have changed where shared libraries are found."""
+    done = command("r-path", folder=tmp_path)
+    assert done.returncode == OK, done.stderr
+    assert Path(done.stdout.rstrip("\n")).read_text(encoding="ascii").startswith("# transferstats from R.")
+    assert command("r-path", "--python", folder=tmp_path).stdout == f"{sys.executable}\n"
+    code = (
+        "import sys, transferstats.cli as cli; cli.main(['r-path']); print({'numpy', 'pyarrow'} & {*sys.modules})"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.endswith("set()\n")
 
 
 @pytest.mark.parametrize("verb", VERBS)

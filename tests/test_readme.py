@@ -7,8 +7,13 @@ import shlex
 from pathlib import Path
 
 import pytest
+import required
+from real_r import run_r
+from small_study import SmallStudy
 
+import transferstats
 from transferstats.cli import build_parser
+from transferstats.grid import TransferGrid
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,6 +35,34 @@ def test_python_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for folder in re.findall(r'ts\.report\([^)]*"(\w+)"\)', README):
         assert folder in written
         assert (tmp_path / folder / "index.html").stat().st_size > 0
+
+
+@pytest.mark.needs_r
+def test_r_blocks_make_tables_in_r_markdown(small: SmallStudy, small_grid: TransferGrid, tmp_path: Path) -> None:
+    """At most five lines each, knitted as they stand, beside the run and the report that they name."""
+    required.r_packages("reticulate", "jsonlite", "knitr")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "embedded").symlink_to(small.store)
+    evidence = transferstats.evaluate(small_grid, smallest=0.05)
+    transferstats.report(evidence, tmp_path / "report")
+    assert len(blocks("r")) == 2
+    assert all(len(block.splitlines()) <= 5 for block in blocks("r"))
+    chunks = "".join(f"```{{r}}\n{block}```\n" for block in blocks("r"))
+    (tmp_path / "mine.Rmd").write_text(chunks, encoding="utf-8")
+    done = run_r('invisible(knitr::knit("mine.Rmd", quiet = TRUE))', folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    knitted = (tmp_path / "mine.md").read_text(encoding="utf-8")
+    assert "Error" not in knitted
+    for claim in evidence.claims:
+        assert re.search(
+            rf"^\|{re.escape(claim.title)} *\|{claim.dataset} .*\|{claim.verdict} *\|$", knitted, re.MULTILINE
+        )
+        assert re.search(rf"^\|{claim.key} *\|{claim.dataset} ", knitted, re.MULTILINE)
+        if claim.estimate is not None:
+            rounded = f"{float(claim.estimate.estimate):.3f}"
+            assert len(re.findall(rf"\|{claim.dataset} *\| *{re.escape(rounded)}\|", knitted)) >= 2
+    numbers = transferstats.numbers(evidence)
+    assert f"The mean penalty was {numbers['TransferMean']} nats per token." in knitted
 
 
 COMMANDS = ("make", "transferstats", "pip", "python", "git", "cd")

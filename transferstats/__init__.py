@@ -21,6 +21,7 @@ _HOMES: dict[str, str] = {
     "Machine": "transferstats.lens.study",
     "Store": "transferstats.engine",
     "TransferGrid": "transferstats.grid",
+    "augment": "transferstats.augmentation",
     "cell_states": "transferstats.engine",
     "cells": "transferstats.lens.study",
     "cite": "transferstats.reporting",
@@ -56,6 +57,7 @@ __all__ = [
     "Store",
     "TransferGrid",
     "__version__",
+    "augment",
     "cell_states",
     "cells",
     "cite",
@@ -107,6 +109,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from transferstats.augmentation import augment
     from transferstats.engine import Cell, Store, cell_states, local_pool, sweep
     from transferstats.evidence import evaluate
     from transferstats.grid import TransferGrid

@@ -8,15 +8,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from queue import Queue
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 import transferstats
-from transferstats.engine import Cell, Store, SweepReport, cell_states, local_manager, local_pool, sweep
 from transferstats.errors import DataError, DesignError, TransferstatsError
 
+if TYPE_CHECKING:
+    from transferstats.engine import Cell, SweepReport
+
 OK, FINDINGS, USAGE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3, 130
+
+R_FILE = Path(__file__).parent / "reporting" / "r" / "transferstats.R"
+"""What ``source()`` in R reads; found without loading anything, because R waits for it."""
 
 EPILOG = """exit codes:
   0    all is well
@@ -91,6 +94,8 @@ def build_parser() -> argparse.ArgumentParser:
     simulate.add_argument("--seeds", type=int, default=4, help="number of seeds (default: %(default)s)")
     simulate.add_argument("--units", type=int, default=100, help="number of units (default: %(default)s)")
     simulate.add_argument("--rng", type=int, default=0, help="seed of the random numbers (default: %(default)s)")
+    r_path = _verb(verbs, "r-path", run_r_path, "path of the R file of this package, for source() in R")
+    r_path.add_argument("--python", action="store_true", help="path of this Python instead, for reticulate")
     evaluate.add_argument("--csv", action="store_true", help="print all columns as CSV in R's spelling")
     report.add_argument("--out", default="report", help="folder of the report (default: %(default)s)")
     return parser
@@ -159,20 +164,25 @@ def _cells(arguments: argparse.Namespace) -> list[Cell]:
 
 
 def _sweep(cells: Sequence[Cell], arguments: argparse.Namespace) -> SweepReport:
+    from transferstats.engine import local_manager
     from transferstats.progress import SweepProgress
 
     shard = arguments.shard
-    finished = set(Store(arguments.store).keys())
+    finished = set(transferstats.Store(arguments.store).keys())
     todo = sum(cell.key not in finished for cell in (cells if shard is None else cells[shard[0] :: shard[1]]))
     jobs = min(arguments.jobs, todo)
     if jobs < 1:
-        return sweep(cells, arguments.store, shard=shard)
+        return transferstats.sweep(cells, arguments.store, shard=shard)
     if jobs == 1:
         with SweepProgress(Queue(), todo) as progress:
-            return sweep(cells, arguments.store, shard=shard, watch=progress.watch)
-    with local_manager() as manager, local_pool(jobs) as pool, SweepProgress(manager.Queue(), todo) as progress:
+            return transferstats.sweep(cells, arguments.store, shard=shard, watch=progress.watch)
+    with (
+        local_manager() as manager,
+        transferstats.local_pool(jobs) as pool,
+        SweepProgress(manager.Queue(), todo) as progress,
+    ):
         try:
-            return sweep(cells, arguments.store, executor=pool, shard=shard, watch=progress.watch)
+            return transferstats.sweep(cells, arguments.store, executor=pool, shard=shard, watch=progress.watch)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -210,7 +220,7 @@ def run_fit(arguments: argparse.Namespace) -> int:
     chosen = [cell for cell in cells if cell.config["seed"] == arguments.seed]
     if not chosen:
         raise DesignError(f"--seed {arguments.seed}: this study has seeds 0 to {arguments.seeds - 1}")
-    store = Store(arguments.store)
+    store = transferstats.Store(arguments.store)
     store.claim(cells)
     store.plan(cells)  # all of them, so that the store knows what is still missing
     return _tell(_sweep(chosen, arguments), arguments.store)
@@ -223,7 +233,7 @@ def run_sweep(arguments: argparse.Namespace) -> int:
 
 def run_status(arguments: argparse.Namespace) -> int:
     """Verb ``status``."""
-    states = cell_states(arguments.store)
+    states = transferstats.cell_states(arguments.store)
     for one in states:
         print(f"{one.state:8} {one.key[:12]}  {one.label}")
     missing = sum(one.state != "done" for one in states)
@@ -233,7 +243,7 @@ def run_status(arguments: argparse.Namespace) -> int:
 
 def run_verify(arguments: argparse.Namespace) -> int:
     """Verb ``verify``."""
-    store = Store(arguments.store)
+    store = transferstats.Store(arguments.store)
     store.study()
     problems = store.verify()
     for problem in problems:
@@ -282,6 +292,8 @@ def run_plan(arguments: argparse.Namespace) -> int:
 
 def run_simulate(arguments: argparse.Namespace) -> int:
     """Verb ``simulate``."""
+    import numpy as np
+
     from transferstats.simulation import simulate_grid, true_penalty
 
     simulation = simulate_grid(
@@ -301,6 +313,12 @@ def run_simulate(arguments: argparse.Namespace) -> int:
         raise DataError(f"cannot write {path.name}: use a name that ends in .csv or .parquet")
     off = ~np.eye(arguments.layers, dtype=bool)
     print(f"{len(frame)} rows in {path}; true mean penalty {simulation.penalty[off].mean():.6g} nats/token")
+    return OK
+
+
+def run_r_path(arguments: argparse.Namespace) -> int:
+    """Verb ``r-path``."""
+    print(sys.executable if arguments.python else R_FILE)
     return OK
 
 

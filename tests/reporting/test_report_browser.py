@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping
 from html import unescape
 from pathlib import Path
 
 import pytest
+import required
 
 pytestmark = pytest.mark.needs_browser
 
@@ -67,12 +66,7 @@ addEventListener("message", function (event) { document.body.setAttribute("data-
 
 @pytest.fixture(scope="module")
 def browser() -> str:
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
-        if os.environ.get("TRANSFERSTATS_REQUIRE_ALL") == "1":
-            pytest.fail("TRANSFERSTATS_REQUIRE_ALL=1, but there is no chromium to look at the report with")
-        pytest.skip("no chromium on this machine")
-    return str(found)
+    return required.program(*BROWSERS)
 
 
 @pytest.fixture(scope="module")

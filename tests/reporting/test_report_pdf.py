@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import re
 from collections.abc import Callable, Mapping
 
 import pytest
+import required
 
 from transferstats.reporting.documents import report_files
 from transferstats.reporting.pdf import MISSING
 from transferstats.results import Evidence
 
 
-def need_typst() -> None:
-    if importlib.util.find_spec("typst") is None:
-        if os.environ.get("TRANSFERSTATS_REQUIRE_ALL") == "1":
-            pytest.fail("TRANSFERSTATS_REQUIRE_ALL=1, but typst is not installed")
-        pytest.skip("typst is not installed (extra pdf)")
-
-
 def test_pdf_holds_hostile_names(renamed: Callable[[str], Evidence]) -> None:
-    need_typst()
+    required.module("typst")
     files = report_files(renamed('#let x = 1; \\u{41} "end" ]$*_@label <tag> // \u05e9\u05dc'))
     assert files["report.pdf"].startswith(b"%PDF")
     assert json.loads(files["manifest.json"])["remarks"] == []
 
 
 def test_pdf_has_no_date(study_files: Mapping[str, bytes]) -> None:
-    need_typst()
+    required.module("typst")
     dates = set(re.findall(rb"D:(\d{4})", study_files["report.pdf"]))
     assert dates <= {b"1970"}
 

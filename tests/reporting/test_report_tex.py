@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import required
 
 from transferstats.reporting.tables import Cell, Table
 
@@ -18,10 +18,8 @@ HOSTILE = "100% of $x_1$ & {\\input{/etc/passwd}} #5 ~ ^ \\end{table} <b> |\"'` 
 
 @pytest.fixture(scope="module")
 def pdflatex() -> str:
-    found = shutil.which("pdflatex")
-    if found is None:
-        pytest.skip("no pdflatex on this machine")
-    return str(found)
+    required.latex_package("booktabs")
+    return required.program("pdflatex")
 
 
 def test_numbers_and_tables_compile(pdflatex: str, study_files: Mapping[str, bytes], tmp_path: Path) -> None:

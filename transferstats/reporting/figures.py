@@ -15,7 +15,7 @@ from transferstats.reporting import captions, formats, wording
 from transferstats.reporting.figures_claims import draw_bars, draw_forest, draw_shares, draw_terms
 from transferstats.reporting.figures_curves import draw_by_layer, draw_depth, draw_distance
 from transferstats.reporting.figures_matrix import draw_matrix, includes_zero
-from transferstats.reporting.figures_null import draw_null, draw_plan, null_values
+from transferstats.reporting.figures_null import draw_null, draw_plan, null_frame
 from transferstats.reporting.sentences import scalar_terms
 from transferstats.reporting.tables import ordered_claims
 from transferstats.results import (
@@ -222,9 +222,7 @@ def _null(x: Evidence, data: DatasetEvidence, tail: str) -> Iterator[Picture]:
             captions.null_distribution(test),
             captions.null_distribution_alt(test),
             lambda: figure(test),
-            pd.DataFrame(null_values(test), columns=["dataset", "world", "replicate", "estimate"]).assign(
-                unit=x.unit
-            ),
+            null_frame(test),
         )
 
 

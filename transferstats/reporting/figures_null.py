@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from transferstats.reporting import formats, wording
 from transferstats.reporting.canvas import BAND, BLUE, INK, MUTED, ORANGE, SERIES, light_grid, new_figure, style
@@ -88,11 +88,12 @@ def draw_plan(x: StudyPlan) -> Figure:
     return figure
 
 
-def null_values(x: NullTest) -> Sequence[tuple[str, str, int, float]]:
-    """(dataset, world, replicate, value) of every dot."""
+def null_frame(x: NullTest) -> pd.DataFrame:
+    """One row a dot: dataset, world, replicate, estimate, unit."""
     names = [one.dataset for one in x.observed]
     rows = []
     for name, seeds, null in zip(names, x.seed_values, x.null_values, strict=False):
         rows += [(name, "observed", i, float(v)) for i, v in enumerate(_scalar(seeds))]
         rows += [(name, "null", i, float(v)) for i, v in enumerate(_scalar(null))]
-    return rows
+    frame = pd.DataFrame(rows, columns=["dataset", "world", "replicate", "estimate"])
+    return frame.assign(unit=x.observed.headline.unit)

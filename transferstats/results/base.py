@@ -41,6 +41,7 @@ class Result:
 
     __slots__ = ()
     kind: ClassVar[str] = "result"
+    response: ClassVar[str] = ""
 
     @abstractmethod
     def tidy(self) -> pd.DataFrame:
@@ -56,6 +57,43 @@ class Result:
         pandas 3 frames and numpy 2 arrays do not cross older reticulate versions; text does.
         """
         return to_r_csv(self.tidy())
+
+    # The plug-in format of maketables (PLUGIN_EXTRACTOR_FORMAT.md there), which sets models side by side.
+
+    @property
+    def __maketables_coef_table__(self) -> pd.DataFrame:
+        """``tidy()`` under the names of maketables: b, se, t, p and the limits of the interval."""
+        return coefficient_table(self.tidy())
+
+    def __maketables_stat__(self, key: str) -> Any:
+        """A column of ``glance()``; None where it has none. "N" is the number of units, "r2" R squared."""
+        row = self.glance().iloc[0]
+        return row.get({"N": "n_units", "r2": "r_squared"}.get(key, key))
+
+    @property
+    def __maketables_depvar__(self) -> str:
+        """What a model explains, or else what kind of result this is."""
+        return self.response or self.kind.replace("_", " ")
+
+    @property
+    def __maketables_vcov_info__(self) -> dict[str, str]:
+        """How the intervals were made."""
+        methods = dict.fromkeys(method for method in self.tidy()["method"] if method)
+        return {"vcov_type": ", ".join(methods)}
+
+
+def coefficient_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Tidy rows as maketables wants them, one name a row: the term, with its dataset where terms repeat."""
+    names = frame["term"]
+    if names.duplicated().any():
+        names = names + ", " + frame["dataset"]
+    columns = {"estimate": "b", "std_error": "se", "statistic": "t", "p_value": "p"}
+    levels = frame["conf_level"].dropna().unique()
+    if len(levels) == 1:
+        percent = f"ci{100 * levels[0]:g}"
+        columns |= {"conf_low": f"{percent}l", "conf_high": f"{percent}u"}
+    table = frame[list(columns)].astype(np.float64).rename(columns=columns)
+    return table.set_axis(pd.Index(names, name="Coefficient"))
 
 
 def tidy_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:

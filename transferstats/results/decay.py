@@ -115,6 +115,7 @@ class DecayFit(Result):
     flags: tuple[str, ...] = ()
 
     kind: ClassVar[str] = "decay"
+    response: ClassVar[str] = "penalty"
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -187,6 +188,7 @@ class DecayFits(Result):
     average: tuple[Estimate, ...] = ()
 
     kind: ClassVar[str] = "decay"
+    response: ClassVar[str] = "penalty"
 
     def __len__(self) -> int:
         return len(self.fits)

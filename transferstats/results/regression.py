@@ -31,6 +31,7 @@ class RegressionFit(Result):
     n_columns: int
 
     kind: ClassVar[str] = "regression"
+    response: ClassVar[str] = "penalty"
 
     @property
     def headline(self) -> Estimate:
