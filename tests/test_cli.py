@@ -18,7 +18,7 @@ import transferstats
 from transferstats.cli import BAD_INPUT, FINDINGS, OK, USAGE, build_parser, main
 from transferstats.grid import TransferGrid
 
-VERBS = ("run", "fit", "sweep", "status", "verify", "evaluate", "report", "plan", "simulate")
+VERBS = ("run", "fit", "sweep", "status", "verify", "evaluate", "describe", "report", "plan", "simulate")
 
 
 def command(*arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -162,6 +162,42 @@ def test_plan_and_simulate(tmp_path: Path) -> None:
     planned = command("plan", table, "--smallest", 0.05, "--seeds", 3, 5, "--units", 50)
     assert planned.returncode == OK, planned.stderr
     assert len(pd.read_csv(io.StringIO(planned.stdout))) >= 2
+
+
+def test_describe_says_what_a_file_holds_and_lacks(losses: Path, inside: Inside) -> None:
+    code, out, errors = inside("describe", losses)
+    assert (code, errors) == (OK, "")
+    assert "Mean transfer penalty" in out
+    assert "\\[" not in out  # plain text, no markup
+    assert "These data cannot support:" in out
+    assert "penalties beyond a shared-lens null (C3): there are no null replicates" in out
+
+
+def test_foreign_columns_units_and_scores_from_the_shell(losses: Path, tmp_path: Path, inside: Inside) -> None:
+    frame = pd.read_csv(losses).rename(columns={"unit": "doc", "kl": "loss"}).drop(columns="ce")
+    frame.to_csv(tmp_path / "theirs.csv", index=False)
+    options = ("theirs.csv", "--smallest", 0.05, "--columns", "doc=unit", "loss=kl")
+    code, out, errors = inside("evaluate", *options)
+    assert code == OK, errors
+    assert out == inside("evaluate", losses, "--smallest", 0.05)[1]
+    code, out, _ = inside("evaluate", *options, "--loss-unit", "bits/byte", "--bytes-per-token", 4)
+    assert code == OK
+    assert "nats/token" in out
+    assert inside("evaluate", *options, "--columns", "doc")[0] == USAGE
+    code, _, errors = inside("evaluate", *options, "--score", "accuracy")
+    assert code == BAD_INPUT
+    assert "no column 'accuracy'" in errors
+
+
+def test_what_cannot_be_evaluated_leads_to_describe(tmp_path: Path, inside: Inside) -> None:
+    reference = Path(__file__).parent / "reference" / "tuned_lens" / "run_0" / "aggregate_metrics.json"
+    code, out, errors = inside("evaluate", reference, "--smallest", 0.05)
+    assert (code, out) == (BAD_INPUT, "")
+    assert "'transferstats describe' lists what these data support" in errors
+    code, out, _ = inside("describe", reference)
+    assert code == OK
+    assert "any interval, test or verdict" in out
+    assert "bits/byte" in out
 
 
 BAD_INPUT_CASES: dict[str, tuple[tuple[str, ...], str]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,9 @@ def blocks(language: str) -> list[str]:
 def test_python_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One namespace, an empty folder, as a reader would."""
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(
+        Path(__file__).parent / "reference" / "tuned_lens", tmp_path / "eval"
+    )  # the reader's own files
     namespace: dict[str, object] = {"__name__": "readme"}
     assert blocks("python")
     for number, block in enumerate(blocks("python"), 1):

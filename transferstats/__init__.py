@@ -27,6 +27,7 @@ _HOMES: dict[str, str] = {
     "compare": "transferstats.stats.comparison",
     "compare_decay": "transferstats.stats.decay_selection",
     "crossed_estimate": "transferstats.stats.crossed",
+    "describe": "transferstats.stats.description",
     "estimate": "transferstats.stats.estimation",
     "evaluate": "transferstats.evidence",
     "figure": "transferstats.reporting",
@@ -62,6 +63,7 @@ __all__ = [
     "compare",
     "compare_decay",
     "crossed_estimate",
+    "describe",
     "estimate",
     "evaluate",
     "figure",
@@ -121,6 +123,7 @@ if TYPE_CHECKING:
     from transferstats.stats.crossed import crossed_estimate
     from transferstats.stats.decay import fit_decay
     from transferstats.stats.decay_selection import compare_decay
+    from transferstats.stats.description import describe
     from transferstats.stats.estimation import estimate
     from transferstats.stats.null import null_test, shared_lens_test
     from transferstats.stats.planning import plan_study

@@ -18,6 +18,11 @@ from transferstats.errors import DataError, DesignError, TransferstatsError
 
 OK, FINDINGS, USAGE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3, 130
 
+SOURCE = (
+    "folder of a store; a long .csv/.tsv/.parquet table; aggregate_metrics.json or batches.jsonl of tuned-lens; "
+    "a .npy of temporal-generalisation matrices"
+)
+
 EPILOG = """exit codes:
   0    all is well
   1    the command ran and found something: failed or missing cells, damaged files
@@ -72,9 +77,13 @@ def build_parser() -> argparse.ArgumentParser:
     for verb in (status, verify):
         verb.add_argument("store", help="folder of the store")
     evaluate = _verb(verbs, "evaluate", run_evaluate, "verdicts on a store or a long table")
+    describe = _verb(verbs, "describe", run_describe, "what a file holds, and what it cannot support")
+    describe.add_argument("source", help=SOURCE)
+    _reading_options(describe)
     report = _verb(verbs, "report", run_report, "write the report of a store or a long table")
     for verb in (evaluate, report):
-        verb.add_argument("source", help="folder of a store, or a long .csv/.tsv/.parquet table")
+        verb.add_argument("source", help=SOURCE)
+        _reading_options(verb)
         _evidence_options(verb)
     plan = _verb(verbs, "plan", run_plan, "how wide intervals would be with other numbers of seeds and units")
     plan.add_argument("source", help="the pilot: folder of a store, or a long table")
@@ -140,8 +149,41 @@ def _evidence_options(verb: argparse.ArgumentParser) -> None:
         required=True,
         help="smallest penalty of interest in nats: a scientific statement, so it has no default",
     )
-    verb.add_argument("--loss", choices=("kl", "ce"), help="loss to analyse (default: kl where there is one)")
+    verb.add_argument(
+        "--loss", choices=("kl", "ce", "error"), help="loss to analyse (default: kl where there is one)"
+    )
     verb.add_argument("--conf-level", type=float, default=0.95, help="of every interval (default: %(default)s)")
+
+
+def _reading_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--columns",
+        nargs="+",
+        type=_renaming,
+        metavar="THEIRS=OURS",
+        help="names of a table's columns, such as doc=unit layer=source",
+    )
+    verb.add_argument("--loss-unit", help="nats (default), bits, bits/byte, nats/image or bits/image")
+    verb.add_argument("--bytes-per-token", type=float, help="turns bits per byte into nats per token")
+    verb.add_argument("--score", help="column or meaning of a score to be analysed as the loss 1 - score")
+
+
+def _renaming(text: str) -> tuple[str, str]:
+    theirs, equals, ours = text.rpartition("=")
+    if not (theirs and equals and ours):
+        raise argparse.ArgumentTypeError(f"a column is renamed by THEIRS=OURS, such as doc=unit, not {text!r}")
+    return theirs, ours
+
+
+def _read(arguments: argparse.Namespace) -> Any:
+    return transferstats.read_grid(
+        arguments.source,
+        columns=dict(arguments.columns or ()) or None,
+        loss_unit=arguments.loss_unit,
+        bytes_per_token=arguments.bytes_per_token,
+        score=arguments.score,
+        loss=getattr(arguments, "loss", None),
+    )
 
 
 def _cells(arguments: argparse.Namespace) -> list[Cell]:
@@ -201,6 +243,7 @@ def run_study(arguments: argparse.Namespace) -> int:
     if code != OK:
         return code
     arguments.source = arguments.store
+    arguments.columns = arguments.loss_unit = arguments.bytes_per_token = arguments.score = None
     return run_report(arguments)
 
 
@@ -247,14 +290,29 @@ def run_verify(arguments: argparse.Namespace) -> int:
 
 
 def _evidence(arguments: argparse.Namespace) -> Any:
-    grid = transferstats.read_grid(arguments.source, loss=arguments.loss)
-    return transferstats.evaluate(grid, arguments.smallest, conf_level=arguments.conf_level)
+    try:
+        return transferstats.evaluate(_read(arguments), arguments.smallest, conf_level=arguments.conf_level)
+    except DesignError as error:
+        raise DesignError(f"{error} ('transferstats describe' lists what these data support)") from error
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Verb ``evaluate``."""
     evidence = _evidence(arguments)
     print(evidence.csv() if arguments.csv else _verdicts(evidence), end="" if arguments.csv else "\n")
+    return OK
+
+
+def run_describe(arguments: argparse.Namespace) -> int:
+    """Verb ``describe``."""
+    found = transferstats.describe(_read(arguments))
+    print(transferstats.table(found).text())
+    for title, lines in (
+        ("About these numbers:", found.caveats),
+        ("These data cannot support:", [f"{what}: {why}" for what, why in found.unsupported]),
+    ):
+        if lines:
+            print("\n".join([title, *(f"  - {line}" for line in lines)]))
     return OK
 
 

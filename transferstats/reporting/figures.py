@@ -24,6 +24,7 @@ from transferstats.results import (
     DecayComparison,
     DecayFit,
     DecayFits,
+    Description,
     Estimate,
     Estimates,
     Evidence,
@@ -110,6 +111,12 @@ def _dataset(x: DatasetEvidence) -> Figure:
     layers = tuple(str(index) for index in range(size))
     values = _cells_matrix(x.cells, x.matrix)
     return draw_matrix(values, unsure, layers, label=f"mean penalty, {formats.legible(x.cells.unit)}")
+
+
+@figure.register(Description)
+def _description(x: Description) -> Figure:
+    nothing = np.zeros(x.matrix.shape, dtype=bool)
+    return draw_matrix(x.matrix, nothing, x.layers, label=f"mean penalty, {formats.legible(x.unit)}")
 
 
 @figure.register(DecayFit)

@@ -21,6 +21,7 @@ from transferstats.results import (
     DecayComparisons,
     DecayFit,
     DecayFits,
+    Description,
     MetaAnalysis,
     MixedSlope,
     NullTest,
@@ -173,6 +174,21 @@ def _plan(x: StudyPlan) -> str:
         "alone would "
         f"multiply it by {formats.number(x.gain_seeds, 2)}, doubling the units alone by "
         f"{formats.number(x.gain_units, 2)}." + note_phrase(x.note)
+    )
+
+
+@sentence.register
+def _description(x: Description) -> str:
+    sizes = [
+        f"{formats.legible(name)} ({wording.sample_size(seeds, units, x.unit)})"
+        for name, seeds, units, _ in x.datasets
+    ]
+    why = "; ".join(f"{what} ({reason})" for what, reason in x.unsupported)
+    cannot = f" These data cannot support: {why}." if why else ""
+    return (
+        f"{formats.legible(x.subject)}: {formats.plural(len(x.layers), 'layer')}, {formats.joined(sizes)}, "
+        f"{wording.LOSSES.get(x.loss, formats.legible(x.loss))} in {formats.legible(x.unit)}. "
+        f"{sentence(x.summary[0])}{cannot}"
     )
 
 

@@ -12,6 +12,7 @@ from transferstats.results.decay import (
     DecayFit,
     DecayFits,
 )
+from transferstats.results.description import Description
 from transferstats.results.estimate import Estimate
 from transferstats.results.estimates import AVERAGE, Estimates
 from transferstats.results.evidence import VERDICTS, Claim, DatasetEvidence, Evidence
@@ -38,6 +39,7 @@ __all__ = [
     "DecayCurve",
     "DecayFit",
     "DecayFits",
+    "Description",
     "Estimate",
     "Estimates",
     "Evidence",
