@@ -159,9 +159,30 @@ def test_plan_and_simulate(tmp_path: Path) -> None:
     assert made.returncode == OK, made.stderr
     assert len(pd.read_csv(table)) == 3 * 20 * 16
     assert "true mean penalty" in made.stdout
-    planned = command("plan", table, "--smallest", 0.05, "--seeds", 3, 5, "--units", 50)
+    planned = command("plan", table, "--smallest", 0.05, "--seeds", 3, 5, "--units", 50, "--csv")
     assert planned.returncode == OK, planned.stderr
-    assert len(pd.read_csv(io.StringIO(planned.stdout))) >= 2
+    assert len(pd.read_csv(io.StringIO(planned.stdout))) == 2
+
+
+def test_plan_for_a_half_width(losses: Path, tmp_path: Path, inside: Inside) -> None:
+    options = ("plan", losses, "--half-width", 0.03, "--seeds", 2, 4, 8, "--out", "plan.svg")
+    code, out, errors = inside(*options)
+    assert (code, errors) == (OK, "")
+    assert "Expected half-width, nats/token" in out
+    assert "P(exceeds)" not in out  # no smallest penalty was stated
+    assert "no number suffices" in out
+    assert "For an expected half-width of 0.03 nats/token" in out
+    drawing = (tmp_path / "plan.svg").read_text(encoding="utf-8")
+    assert "wanted, 0.03" in drawing
+    inside(*options)
+    assert (tmp_path / "plan.svg").read_text(encoding="utf-8") == drawing
+    code, out, _ = inside("plan", losses, "--half-width", 0.03, "--seeds", 2, 4, 8, "--csv")
+    sizes = pd.read_csv(io.StringIO(out))
+    assert sizes["n_seeds"].tolist() == [2, 4, 8]
+    assert sizes["half_width"].dropna().max() <= 0.03
+    for name in ("plan.pdf", "plan.png"):
+        assert inside("plan", losses, "--smallest", 0.05, "--out", name)[0] == OK
+        assert (tmp_path / name).stat().st_size > 5000
 
 
 def test_describe_says_what_a_file_holds_and_lacks(losses: Path, inside: Inside) -> None:
@@ -212,6 +233,8 @@ BAD_INPUT_CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "no dataset": (("sweep", "--dataset", "nowhere", "--store", "s"), "no dataset 'nowhere'"),
     "too many units": (("sweep", "--units", "10000", "--store", "s"), "bring more documents"),
     "no such seed": (("fit", "--seed", "7", "--store", "s"), "--seed 7: this study has seeds 0 to 4"),
+    "half-width 0": (("plan", "{losses}", "--half-width", "0"), "half_width must be a positive number"),
+    "unknown drawing": (("plan", "{losses}", "--out", "plan.gif"), "use a name that ends in .svg, .pdf or .png"),
     "unknown ending": (("simulate", "--out", "losses.xlsx"), "use a name that ends in .csv or .parquet"),
 }
 

@@ -43,6 +43,7 @@ _HOMES: dict[str, str] = {
     "sentence": "transferstats.reporting",
     "shared_lens_test": "transferstats.stats.null",
     "simulate_grid": "transferstats.simulation",
+    "size_study": "transferstats.stats.planning",
     "sweep": "transferstats.engine",
     "table": "transferstats.reporting",
 }
@@ -79,6 +80,7 @@ __all__ = [
     "sentence",
     "shared_lens_test",
     "simulate_grid",
+    "size_study",
     "sweep",
     "table",
 ]
@@ -126,6 +128,6 @@ if TYPE_CHECKING:
     from transferstats.stats.description import describe
     from transferstats.stats.estimation import estimate
     from transferstats.stats.null import null_test, shared_lens_test
-    from transferstats.stats.planning import plan_study
+    from transferstats.stats.planning import plan_study, size_study
     from transferstats.stats.regression import regress
     from transferstats.stats.relevance import relevance_test

@@ -6,22 +6,15 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from queue import Queue
-from typing import Any
-
-import numpy as np
 
 import transferstats
+from transferstats import commands
+from transferstats.commands import OK
 from transferstats.engine import Cell, Store, SweepReport, cell_states, local_manager, local_pool, sweep
-from transferstats.errors import DataError, DesignError, TransferstatsError
+from transferstats.errors import DesignError, TransferstatsError
 
-OK, FINDINGS, USAGE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3, 130
-
-SOURCE = (
-    "folder of a store; a long .csv/.tsv/.parquet table; aggregate_metrics.json or batches.jsonl of tuned-lens; "
-    "a .npy of temporal-generalisation matrices"
-)
+FINDINGS, USAGE, BAD_INPUT, INTERRUPTED = 1, 2, 3, 130
 
 EPILOG = """exit codes:
   0    all is well
@@ -63,52 +56,23 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"transferstats {transferstats.__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    run = _verb(verbs, "run", run_study, "sweep, evaluate and report in one go")
+    run = commands.add_verb(verbs, "run", run_study, "sweep, evaluate and report in one go")
     _study_options(run)
-    _evidence_options(run)
+    commands.evidence_options(run)
     run.add_argument("--out", default="report", help="folder of the report (default: %(default)s)")
-    fit = _verb(verbs, "fit", run_fit, "compute one cell: one seed on one dataset")
+    fit = commands.add_verb(verbs, "fit", run_fit, "compute one cell: one seed on one dataset")
     _study_options(fit)
     fit.add_argument("--seed", type=int, default=0, help="which of the seeds (default: %(default)s)")
-    _study_options(_verb(verbs, "sweep", run_sweep, "compute the cells of a study that its store lacks"))
-    status = _verb(verbs, "status", run_status, "what is done and what is missing in a store")
-    verify = _verb(verbs, "verify", run_verify, "recompute every hash of a store")
+    _study_options(
+        commands.add_verb(verbs, "sweep", run_sweep, "compute the cells of a study that its store lacks")
+    )
+    status = commands.add_verb(verbs, "status", run_status, "what is done and what is missing in a store")
+    verify = commands.add_verb(verbs, "verify", run_verify, "recompute every hash of a store")
     verify.add_argument("--discard", action="store_true", help="remove damaged cells, so that a sweep redoes them")
     for verb in (status, verify):
         verb.add_argument("store", help="folder of the store")
-    evaluate = _verb(verbs, "evaluate", run_evaluate, "verdicts on a store or a long table")
-    describe = _verb(verbs, "describe", run_describe, "what a file holds, and what it cannot support")
-    describe.add_argument("source", help=SOURCE)
-    _reading_options(describe)
-    report = _verb(verbs, "report", run_report, "write the report of a store or a long table")
-    for verb in (evaluate, report):
-        verb.add_argument("source", help=SOURCE)
-        _reading_options(verb)
-        _evidence_options(verb)
-    plan = _verb(verbs, "plan", run_plan, "how wide intervals would be with other numbers of seeds and units")
-    plan.add_argument("source", help="the pilot: folder of a store, or a long table")
-    plan.add_argument("--smallest", type=float, required=True, help="smallest penalty of interest in nats")
-    plan.add_argument("--seeds", type=int, nargs="+", default=[3, 5, 10], help="numbers of seeds to consider")
-    plan.add_argument(
-        "--units", type=int, nargs="+", default=[100, 300, 1000], help="numbers of units to consider"
-    )
-    plan.add_argument("--statistic", default="mean", help="scalar statistic to plan for (default: %(default)s)")
-    simulate = _verb(verbs, "simulate", run_simulate, "write a long table whose true penalties are known")
-    simulate.add_argument("--out", required=True, help="long table to write, .csv or .parquet")
-    simulate.add_argument("--regime", default="balanced", help="seed, unit, balanced, heavy or skewed")
-    simulate.add_argument("--layers", type=int, default=6, help="number of layers (default: %(default)s)")
-    simulate.add_argument("--seeds", type=int, default=4, help="number of seeds (default: %(default)s)")
-    simulate.add_argument("--units", type=int, default=100, help="number of units (default: %(default)s)")
-    simulate.add_argument("--rng", type=int, default=0, help="seed of the random numbers (default: %(default)s)")
-    evaluate.add_argument("--csv", action="store_true", help="print all columns as CSV in R's spelling")
-    report.add_argument("--out", default="report", help="folder of the report (default: %(default)s)")
+    commands.add_verbs(verbs)
     return parser
-
-
-def _verb(verbs: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
-    verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text.capitalize() + ".")
-    verb.set_defaults(run=function)
-    return verb
 
 
 def _study_options(verb: argparse.ArgumentParser) -> None:
@@ -140,50 +104,6 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
         "--shard", type=_shard, metavar="I/N", help="i/n: only every n-th cell, counted from 0 (job arrays)"
     )
     verb.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
-
-
-def _evidence_options(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--smallest",
-        type=float,
-        required=True,
-        help="smallest penalty of interest in nats: a scientific statement, so it has no default",
-    )
-    verb.add_argument(
-        "--loss", choices=("kl", "ce", "error"), help="loss to analyse (default: kl where there is one)"
-    )
-    verb.add_argument("--conf-level", type=float, default=0.95, help="of every interval (default: %(default)s)")
-
-
-def _reading_options(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--columns",
-        nargs="+",
-        type=_renaming,
-        metavar="THEIRS=OURS",
-        help="names of a table's columns, such as doc=unit layer=source",
-    )
-    verb.add_argument("--loss-unit", help="nats (default), bits, bits/byte, nats/image or bits/image")
-    verb.add_argument("--bytes-per-token", type=float, help="turns bits per byte into nats per token")
-    verb.add_argument("--score", help="column or meaning of a score to be analysed as the loss 1 - score")
-
-
-def _renaming(text: str) -> tuple[str, str]:
-    theirs, equals, ours = text.rpartition("=")
-    if not (theirs and equals and ours):
-        raise argparse.ArgumentTypeError(f"a column is renamed by THEIRS=OURS, such as doc=unit, not {text!r}")
-    return theirs, ours
-
-
-def _read(arguments: argparse.Namespace) -> Any:
-    return transferstats.read_grid(
-        arguments.source,
-        columns=dict(arguments.columns or ()) or None,
-        loss_unit=arguments.loss_unit,
-        bytes_per_token=arguments.bytes_per_token,
-        score=arguments.score,
-        loss=getattr(arguments, "loss", None),
-    )
 
 
 def _cells(arguments: argparse.Namespace) -> list[Cell]:
@@ -244,7 +164,7 @@ def run_study(arguments: argparse.Namespace) -> int:
         return code
     arguments.source = arguments.store
     arguments.columns = arguments.loss_unit = arguments.bytes_per_token = arguments.score = None
-    return run_report(arguments)
+    return commands.run_report(arguments)
 
 
 def run_fit(arguments: argparse.Namespace) -> int:
@@ -287,91 +207,6 @@ def run_verify(arguments: argparse.Namespace) -> int:
         print(f"removed {len(problems)} damaged cells; sweep again to compute them", file=sys.stderr)
     print(f"{len(store.keys())} cells, {len(problems)} damaged")
     return FINDINGS if problems else OK
-
-
-def _evidence(arguments: argparse.Namespace) -> Any:
-    try:
-        return transferstats.evaluate(_read(arguments), arguments.smallest, conf_level=arguments.conf_level)
-    except DesignError as error:
-        raise DesignError(f"{error} ('transferstats describe' lists what these data support)") from error
-
-
-def run_evaluate(arguments: argparse.Namespace) -> int:
-    """Verb ``evaluate``."""
-    evidence = _evidence(arguments)
-    print(evidence.csv() if arguments.csv else _verdicts(evidence), end="" if arguments.csv else "\n")
-    return OK
-
-
-def run_describe(arguments: argparse.Namespace) -> int:
-    """Verb ``describe``."""
-    found = transferstats.describe(_read(arguments))
-    print(transferstats.table(found).text())
-    for title, lines in (
-        ("About these numbers:", found.caveats),
-        ("These data cannot support:", [f"{what}: {why}" for what, why in found.unsupported]),
-    ):
-        if lines:
-            print("\n".join([title, *(f"  - {line}" for line in lines)]))
-    return OK
-
-
-def run_report(arguments: argparse.Namespace) -> int:
-    """Verb ``report``."""
-    evidence = _evidence(arguments)
-    transferstats.report(evidence, arguments.out)
-    print(_verdicts(evidence))
-    print(f"report: {Path(arguments.out) / 'index.html'}")
-    return OK
-
-
-def run_plan(arguments: argparse.Namespace) -> int:
-    """Verb ``plan``."""
-    plan = transferstats.plan_study(
-        transferstats.read_grid(arguments.source),
-        seeds=arguments.seeds,
-        units=arguments.units,
-        smallest=arguments.smallest,
-        statistic=arguments.statistic,
-    )
-    print(plan.csv(), end="")
-    return OK
-
-
-def run_simulate(arguments: argparse.Namespace) -> int:
-    """Verb ``simulate``."""
-    from transferstats.simulation import simulate_grid, true_penalty
-
-    simulation = simulate_grid(
-        true_penalty(arguments.layers),
-        n_seeds=arguments.seeds,
-        n_units=arguments.units,
-        regime=arguments.regime,
-        rng=arguments.rng,
-    )
-    path = Path(arguments.out)
-    frame = simulation.grid.to_frame()
-    if path.suffix == ".parquet":
-        frame.to_parquet(path, index=False)
-    elif path.suffix == ".csv":
-        frame.to_csv(path, index=False)
-    else:
-        raise DataError(f"cannot write {path.name}: use a name that ends in .csv or .parquet")
-    off = ~np.eye(arguments.layers, dtype=bool)
-    print(f"{len(frame)} rows in {path}; true mean penalty {simulation.penalty[off].mean():.6g} nats/token")
-    return OK
-
-
-def _verdicts(evidence: Any) -> str:
-    """One line a claim and dataset: verdict, claim, estimate with interval."""
-    lines = []
-    for claim in evidence.claims:
-        one = claim.estimate
-        value = ""
-        if one is not None:
-            value = f"{float(one.estimate):.4g} [{float(one.conf_low):.4g}, {float(one.conf_high):.4g}] {one.unit}"
-        lines.append(f"{claim.key}  {claim.dataset:12} {claim.verdict:13} {claim.title}: {value or claim.reason}")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

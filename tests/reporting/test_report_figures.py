@@ -22,8 +22,9 @@ from transferstats.reporting.figures_matrix import draw_matrix, includes_zero, s
 from transferstats.reporting.wording import short_layers
 from transferstats.results import Estimate, Evidence
 from transferstats.simulation import simulate_grid, true_penalty
+from transferstats.stats.description import describe
 from transferstats.stats.null import null_test, shared_lens_test
-from transferstats.stats.planning import plan_study
+from transferstats.stats.planning import plan_study, size_study
 from transferstats.stats.regression import regress
 
 
@@ -200,6 +201,10 @@ def kinds() -> list[Any]:
         null_test(grid, "cells"),
         shared_lens_test(grid, 0.05),
         plan_study(grid, seeds=[3, 5], units=[50, 100], smallest=0.05),
+        plan_study(grid, seeds=[3, 20], units=[50, 100]),
+        size_study(grid, half_width=0.03),
+        size_study(grid, half_width=1e-9),
+        describe(grid),
         regress("penalty ~ distance", grid),
     ]
 

@@ -14,11 +14,12 @@ from transferstats.reporting import sentence
 from transferstats.results import Claim, Estimate, Evidence, RelevanceTest, Result
 from transferstats.simulation import simulate_grid, true_penalty
 from transferstats.stats.comparison import compare
+from transferstats.stats.description import describe
 from transferstats.stats.estimation import estimate
 from transferstats.stats.multiplicity import adjust
 from transferstats.stats.null import null_test, shared_lens_test
 from transferstats.stats.permutation import order_test
-from transferstats.stats.planning import plan_study
+from transferstats.stats.planning import plan_study, size_study
 from transferstats.stats.regression import regress
 from transferstats.stats.relevance import relevance_test
 from transferstats.stats.reliability import measure_reliability
@@ -171,6 +172,8 @@ def results(study: Evidence) -> list[Result]:
         shared_lens_test(data, 0.05),
         regress("penalty ~ distance * direction", data),
         plan_study(data, seeds=[3, 5], units=[50, 100], smallest=0.05),
+        size_study(data, half_width=0.05),
+        describe(data),
         compare(data, data),
         *measure_reliability(data),
         *order_test(data),

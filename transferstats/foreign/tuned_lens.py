@@ -121,9 +121,9 @@ def _records(path: Path) -> list[dict[str, Any]]:
         )
     for one in records:
         if LENS not in one or "layer_transfer" not in one[LENS]:
+            present = ", ".join(map(str, one)) or "nothing"
             raise DataError(
-                f"{path.name} has no layer_transfer of a tuned lens (it has "
-                f"{', '.join(map(str, one)) or 'nothing'}): evaluate again with --lens_types tuned --layer_transfer"
+                f"{path.name} has no layer_transfer of a tuned lens (it has {present}): evaluate again with --lens_types tuned --layer_transfer"
             )
     return records
 

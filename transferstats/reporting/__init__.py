@@ -11,6 +11,6 @@ from transferstats.reporting.documents import report
 from transferstats.reporting.figures import figure
 from transferstats.reporting.macros import numbers
 from transferstats.reporting.sentences_models import sentence
-from transferstats.reporting.tables import table
+from transferstats.reporting.tables_plan import table
 
 __all__ = ["cite", "figure", "numbers", "report", "sentence", "table"]

@@ -15,7 +15,8 @@ from transferstats.reporting import captions, formats, wording
 from transferstats.reporting.figures_claims import draw_bars, draw_forest, draw_shares, draw_terms
 from transferstats.reporting.figures_curves import draw_by_layer, draw_depth, draw_distance
 from transferstats.reporting.figures_matrix import draw_matrix, includes_zero
-from transferstats.reporting.figures_null import draw_null, draw_plan, null_values
+from transferstats.reporting.figures_null import draw_null, null_values
+from transferstats.reporting.figures_plan import draw_plan, draw_size
 from transferstats.reporting.sentences import scalar_terms
 from transferstats.reporting.tables import ordered_claims
 from transferstats.results import (
@@ -33,6 +34,7 @@ from transferstats.results import (
     RelevanceTest,
     SharedLensTest,
     StudyPlan,
+    StudySize,
 )
 
 if TYPE_CHECKING:
@@ -144,6 +146,11 @@ def _null_test(x: NullTest) -> Figure:
 @figure.register(StudyPlan)
 def _plan(x: StudyPlan) -> Figure:
     return draw_plan(x)
+
+
+@figure.register(StudySize)
+def _size(x: StudySize) -> Figure:
+    return draw_size(x)
 
 
 @figure.register(RegressionFit)

@@ -31,6 +31,7 @@ from transferstats.results import (
     Reliability,
     SharedLensTest,
     StudyPlan,
+    StudySize,
 )
 
 __all__ = ["sentence"]
@@ -175,6 +176,27 @@ def _plan(x: StudyPlan) -> str:
         f"multiply it by {formats.number(x.gain_seeds, 2)}, doubling the units alone by "
         f"{formats.number(x.gain_units, 2)}." + note_phrase(x.note)
     )
+
+
+@sentence.register
+def _size(x: StudySize) -> str:
+    noun = wording.units_noun(x.estimate.unit)
+    wanted = f"{formats.trimmed(x.target)} {formats.legible(x.estimate.unit)}"
+    enough = [
+        f"{formats.plural(int(seeds), 'seed')} with {formats.plural(int(units), noun)} a dataset"
+        for seeds, units in zip(x.seeds, x.units, strict=True)
+        if math.isfinite(units)
+    ]
+    short = [int(seeds) for seeds, units in zip(x.seeds, x.units, strict=True) if not math.isfinite(units)]
+    text = f"For an expected half-width of {wanted} ({wording.term_name(x.estimate.terms[0]).lower()}): "
+    text += "; or ".join(enough) if enough else "none of these numbers of seeds is enough"
+    if short:
+        floor = formats.number(float(x.floor[list(x.seeds).index(short[-1])]))
+        text += (
+            f". With {formats.plural(short[-1], 'seed')} or fewer no number of {noun}s is enough: seeds alone leave "
+            f"a half-width of {floor}"
+        )
+    return f"{text}." + note_phrase(x.note)
 
 
 @sentence.register

@@ -19,7 +19,7 @@ from transferstats.results.evidence import VERDICTS, Claim, DatasetEvidence, Evi
 from transferstats.results.multiplicity import AdjustedTests
 from transferstats.results.null import NullTest, SharedLensTest
 from transferstats.results.permutation import QapResult
-from transferstats.results.planning import StudyPlan
+from transferstats.results.planning import StudyPlan, StudySize
 from transferstats.results.regression import RegressionFit
 from transferstats.results.relevance import RelevanceTest, Verdict
 from transferstats.results.reliability import Coefficient, MixedSlope, Reliability
@@ -54,6 +54,7 @@ __all__ = [
     "Result",
     "SharedLensTest",
     "StudyPlan",
+    "StudySize",
     "Verdict",
     "tidy_frame",
     "to_r_csv",
