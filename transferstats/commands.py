@@ -158,16 +158,16 @@ def run_plan(arguments: argparse.Namespace) -> int:
     if arguments.half_width is not None:
         wanted = {"half_width": arguments.half_width, "seeds": arguments.seeds, "statistic": arguments.statistic}
         results.append(transferstats.size_study(grid, **wanted))
-    if arguments.csv:
-        print(results[-1].csv(), end="")
-    else:
-        print("\n".join(transferstats.table(one).text() for one in results))
-        print("\n".join(transferstats.sentence(one) for one in results))
     if arguments.out:
         from transferstats.reporting.canvas import save
         from transferstats.reporting.figures_plan import draw_plan
 
         save(draw_plan(plan, target=arguments.half_width), arguments.out)
+    if arguments.csv:
+        print(results[-1].csv(), end="")
+    else:
+        print("\n".join(transferstats.table(one).text() for one in results))
+        print("\n".join(transferstats.sentence(one) for one in results))
     return OK
 
 

@@ -193,8 +193,8 @@ def _size(x: StudySize) -> str:
     if short:
         floor = formats.number(float(x.floor[list(x.seeds).index(short[-1])]))
         text += (
-            f". With {formats.plural(short[-1], 'seed')} or fewer no number of {noun}s is enough: seeds alone leave "
-            f"a half-width of {floor}"
+            f". With {formats.plural(short[-1], 'seed')} or fewer no number of {noun}s is enough: seeds alone "
+            f"leave a half-width of {floor}"
         )
     return f"{text}." + note_phrase(x.note)
 

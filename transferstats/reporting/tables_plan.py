@@ -15,20 +15,16 @@ __all__ = ["table"]
 def _plan(x: StudyPlan) -> Table:
     noun = f"{wording.units_noun(x.estimate.unit)}s".capitalize()
     powered = math.isfinite(x.smallest[0])
-    columns: tuple[str, ...] = (
-        "Seeds",
-        noun,
-        f"Expected half-width, {formats.legible(x.estimate.unit)}",
-        "Share from seeds",
-    )
+    width = f"Expected half-width, {formats.legible(x.estimate.unit)}"
+    columns: tuple[str, ...] = ("Seeds", noun, width, "Share from seeds")
     columns += ("P(exceeds)", "P(within)") if powered else ()
     rows = []
-    for index, width in enumerate(map(float, x.half_width)):
+    for index, half in enumerate(map(float, x.half_width)):
         seeds, units, share = float(x.seeds[index]), float(x.units[index]), float(x.share_seeds[index])
         row = [
             Cell(formats.count(seeds), seeds),
             Cell(formats.count(units), units),
-            Cell(formats.number(width), width),
+            Cell(formats.number(half), half),
             Cell(formats.percent(share), share),
         ]
         powers = (float(x.power_exceeds[index]), float(x.power_within[index])) if powered else ()
