@@ -18,7 +18,19 @@ import transferstats
 from transferstats.cli import BAD_INPUT, FINDINGS, OK, USAGE, build_parser, main
 from transferstats.grid import TransferGrid
 
-VERBS = ("run", "fit", "sweep", "status", "verify", "evaluate", "describe", "report", "plan", "simulate")
+VERBS = (
+    "run",
+    "fit",
+    "sweep",
+    "status",
+    "verify",
+    "evaluate",
+    "describe",
+    "report",
+    "compare",
+    "plan",
+    "simulate",
+)
 
 
 def command(*arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -316,3 +328,23 @@ def test_fit_sweep_and_run_share_a_store(document_files: list[Path], tmp_path: P
     other = command("sweep", *options, "--anchor", "shared")
     assert other.returncode == BAD_INPUT
     assert "fit.anchor is 'ridge' there and 'shared' here" in other.stderr
+
+
+def test_compare_prints_differences_and_writes_a_report(losses: Path, tmp_path: Path, inside: Inside) -> None:
+    other = transferstats.simulate_grid(n_seeds=4, n_units=40, datasets=("one", "two"), rng=4).grid
+    other.to_frame().to_csv(tmp_path / "other.csv", index=False)
+    options = ("compare", losses, "other.csv", "--smallest", 0.05)
+    code, out, errors = inside(*options, "--names", "A", "B", "--out", "out")
+    assert (code, errors) == (OK, "")
+    assert len(out.splitlines()) == 3 * 3 + 1
+    assert "Mean penalty differs between A and B" in out
+    assert "report: out/index.html" in out
+    assert (tmp_path / "out" / "index.html").exists()
+    code, out, _ = inside(*options, "--csv")
+    assert len(pd.read_csv(io.StringIO(out))) == 9
+    code, _, errors = inside(*options, "--names", "A")
+    assert code == BAD_INPUT
+    assert "2 subjects need as many --names, got 1" in errors
+    code, _, errors = inside("compare", losses, losses, "--smallest", 0.05)
+    assert code == BAD_INPUT
+    assert "need different names" in errors

@@ -25,6 +25,7 @@ _HOMES: dict[str, str] = {
     "cells": "transferstats.lens.study",
     "cite": "transferstats.reporting",
     "compare": "transferstats.stats.comparison",
+    "compare_subjects": "transferstats.stats.subjects",
     "compare_decay": "transferstats.stats.decay_selection",
     "crossed_estimate": "transferstats.stats.crossed",
     "describe": "transferstats.stats.description",
@@ -63,6 +64,7 @@ __all__ = [
     "cite",
     "compare",
     "compare_decay",
+    "compare_subjects",
     "crossed_estimate",
     "describe",
     "estimate",
@@ -131,3 +133,4 @@ if TYPE_CHECKING:
     from transferstats.stats.planning import plan_study, size_study
     from transferstats.stats.regression import regress
     from transferstats.stats.relevance import relevance_test
+    from transferstats.stats.subjects import compare_subjects

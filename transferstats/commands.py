@@ -39,6 +39,15 @@ def add_verbs(verbs: Any) -> None:
         verb.add_argument("source", help=SOURCE)
         _reading_options(verb)
         evidence_options(verb)
+    compare = add_verb(verbs, "compare", run_compare, "differences between two or more subjects, with a report")
+    compare.add_argument("source", nargs="+", help=f"one a subject: {SOURCE}")
+    _reading_options(compare)
+    evidence_options(compare)
+    compare.add_argument(
+        "--names", nargs="+", help="names of the subjects, in order (default: those of the files)"
+    )
+    compare.add_argument("--csv", action="store_true", help="print all columns as CSV in R's spelling")
+    compare.add_argument("--out", help="folder of the report (default: none is written)")
     plan = add_verb(verbs, "plan", run_plan, "how wide intervals would be with other numbers of seeds and units")
     plan.add_argument("source", help=f"the pilot: {SOURCE}")
     _reading_options(plan)
@@ -97,9 +106,10 @@ def _renaming(text: str) -> tuple[str, str]:
     return theirs, ours
 
 
-def _read(arguments: argparse.Namespace) -> Any:
+def _read(arguments: argparse.Namespace, source: str | None = None, subject: str | None = None) -> Any:
     return transferstats.read_grid(
-        arguments.source,
+        source or arguments.source,
+        subject=subject,
         columns=dict(arguments.columns or ()) or None,
         loss_unit=arguments.loss_unit,
         bytes_per_token=arguments.bytes_per_token,
@@ -141,6 +151,21 @@ def run_report(arguments: argparse.Namespace) -> int:
     transferstats.report(evidence, arguments.out)
     print(_verdicts(evidence))
     print(f"report: {Path(arguments.out) / 'index.html'}")
+    return OK
+
+
+def run_compare(arguments: argparse.Namespace) -> int:
+    """Verb ``compare``."""
+    names = arguments.names or [None] * len(arguments.source)
+    if len(names) != len(arguments.source):
+        raise DesignError(f"{len(arguments.source)} subjects need as many --names, got {len(names)}")
+    grids = [_read(arguments, *pair) for pair in zip(arguments.source, names, strict=True)]
+    found = transferstats.compare_subjects(grids, smallest=arguments.smallest, conf_level=arguments.conf_level)
+    if arguments.out:
+        transferstats.report(found, arguments.out)
+    print(found.csv() if arguments.csv else _verdicts(found), end="" if arguments.csv else "\n")
+    if arguments.out and not arguments.csv:
+        print(f"report: {Path(arguments.out) / 'index.html'}")
     return OK
 
 

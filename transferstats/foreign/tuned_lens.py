@@ -123,7 +123,8 @@ def _records(path: Path) -> list[dict[str, Any]]:
         if LENS not in one or "layer_transfer" not in one[LENS]:
             present = ", ".join(map(str, one)) or "nothing"
             raise DataError(
-                f"{path.name} has no layer_transfer of a tuned lens (it has {present}): evaluate again with --lens_types tuned --layer_transfer"
+                f"{path.name} has no layer_transfer of a tuned lens (it has {present}): evaluate again with "
+                "--lens_types tuned --layer_transfer"
             )
     return records
 

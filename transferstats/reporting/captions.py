@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from transferstats.reporting import formats, wording
 from transferstats.reporting.figures_matrix import MOST_PRINTED
-from transferstats.results import DatasetEvidence, DecayFit, Estimate, Evidence, NullTest
+from transferstats.results import Claim, DatasetEvidence, DecayFit, Estimate, Evidence, NullTest
 from transferstats.results.base import FloatArray
 
 MATRICES: Mapping[str, str] = {
@@ -37,7 +37,12 @@ def forest(x: Evidence) -> str:
 
 def forest_alt(x: Evidence) -> str:
     """Verdict of each row in words."""
-    rows = [f"{claim.key} {claim.dataset}: {claim.verdict}" for claim in x.claims]
+    return rows_alt(x.claims)
+
+
+def rows_alt(claims: Sequence[Claim]) -> str:
+    """Verdict of each row in words."""
+    rows = [f"{claim.key} {claim.dataset}: {claim.verdict}" for claim in claims]
     return formats.legible(f"Intervals of {len(rows)} claims. " + "; ".join(rows) + ".", 1200)
 
 

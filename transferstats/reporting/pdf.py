@@ -9,11 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transferstats.reporting import formats, wording
-from transferstats.reporting.html import ABSENT, SECTIONS
-from transferstats.reporting.inventory import design, limits
+from transferstats.reporting import wording
 from transferstats.reporting.renderers import notes, typst_string
-from transferstats.reporting.sentences import claim_sentences, design_sentence
 
 if TYPE_CHECKING:
     from transferstats.reporting.documents import Drawn, Study
@@ -77,20 +74,20 @@ def try_pdf(study: Study, figures: Mapping[str, bytes]) -> tuple[bytes | None, s
 
 def source(study: Study) -> str:
     """The report in Typst; all foreign text stands in string literals."""
-    x = study.evidence
-    title = f"Lens transfer in {formats.legible(x.subject)}"
+    told = study.content
+    title = told.title
     parts = [f"#set document(title: {typst_string(title)}, date: none)", PREAMBLE]
-    parts += [f"#heading(level: 1, {typst_string(title)})", _text(design_sentence(x))]
+    parts += [f"#heading(level: 1, {typst_string(title)})", _text(told.lead)]
     parts += [_heading("Verdicts"), *_tables(study, "verdicts"), *_plates(study, "verdicts")]
-    parts += [_heading("In sentences"), *(_text(one) for one in claim_sentences(x))]
-    for anchor, heading, introduction in SECTIONS:
-        body = [*_plates(study, anchor), *_tables(study, anchor)]
-        parts += [_heading(heading), f"#block(sticky: true, note({typst_string(introduction)}))"]
-        parts += body or [_text(ABSENT.get(anchor, "This study has nothing to show here."))]
+    parts += [_heading("In sentences"), *(_text(one) for one in told.sentences)]
+    for chapter in told.chapters:
+        body = [*_plates(study, chapter.anchor), *_tables(study, chapter.anchor)]
+        parts += [_heading(chapter.heading), f"#block(sticky: true, note({typst_string(chapter.introduction)}))"]
+        parts += body or [_text(chapter.absent)]
     parts.append(_heading("Design and estimand"))
-    rows = ", ".join(f"strong({typst_string(term)}), {typst_string(text)}" for term, text in design(x))
+    rows = ", ".join(f"strong({typst_string(term)}), {typst_string(text)}" for term, text in told.design)
     parts.append(f"#table(columns: (9em, 1fr), {rows})")
-    parts += [_heading("What these data cannot show"), f"#list({', '.join(typst_string(t) for t in limits(x))})"]
+    parts += [_heading("What these data cannot show"), f"#list({', '.join(typst_string(t) for t in told.limits)})"]
     parts.append(_text("Data of every figure and table, references and provenance lie beside this file."))
     return "\n\n".join(parts) + "\n"
 

@@ -201,9 +201,14 @@ def _counted(claim: Claim, x: Evidence) -> Claim:
 
 def headline_claims(x: Evidence) -> list[Claim]:
     """The claim rows that speak for the whole study: averages over datasets, or the only dataset's."""
-    averages = [claim for claim in x.claims if claim.dataset == AVERAGE]
+    return headline_of(x.claims)
+
+
+def headline_of(claims: Sequence[Claim]) -> list[Claim]:
+    """Averages over datasets where there are any, else all of them."""
+    averages = [claim for claim in claims if claim.dataset == AVERAGE]
     keys = {claim.key for claim in averages}
-    return averages + [claim for claim in x.claims if claim.key not in keys] if averages else list(x.claims)
+    return averages + [claim for claim in claims if claim.key not in keys] if averages else list(claims)
 
 
 def design_sentence(x: Evidence) -> str:

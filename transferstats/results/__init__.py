@@ -23,6 +23,7 @@ from transferstats.results.planning import StudyPlan, StudySize
 from transferstats.results.regression import RegressionFit
 from transferstats.results.relevance import RelevanceTest, Verdict
 from transferstats.results.reliability import Coefficient, MixedSlope, Reliability
+from transferstats.results.subjects import SubjectComparison, SubjectSummary
 
 __all__ = [
     "AVERAGE",
@@ -55,6 +56,8 @@ __all__ = [
     "SharedLensTest",
     "StudyPlan",
     "StudySize",
+    "SubjectComparison",
+    "SubjectSummary",
     "Verdict",
     "tidy_frame",
     "to_r_csv",
