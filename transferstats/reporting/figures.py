@@ -77,6 +77,13 @@ def figure(x: object) -> Figure:
     Raises
     ------
     TypeError: x has no figure.
+
+    Examples
+    --------
+    >>> import transferstats as ts
+    >>> grid = ts.simulate_grid(n_seeds=4, n_units=40, rng=1).grid
+    >>> len(ts.figure(ts.estimate(grid, "distance")).axes)
+    1
     """
     raise TypeError(f"no figure for {type(x).__name__}; pass a result of transferstats")
 
@@ -190,6 +197,7 @@ def pictures(x: Evidence) -> Iterator[Picture]:
         yield _depth(x, data, tail)
         yield from _by_layer(x, data, tail)
         yield _shares(x, data, tail)
+        yield from _plans(data, tail)
 
 
 def _matrices(x: Evidence, data: DatasetEvidence, tail: str) -> Iterator[Picture]:
@@ -368,3 +376,19 @@ def _shares(x: Evidence, data: DatasetEvidence, tail: str) -> Picture:
         lambda: draw_shares(terms),
         data.summary.tidy(),
     )
+
+
+def _plans(data: DatasetEvidence, tail: str) -> Iterator[Picture]:
+    """The curve of a plan, where the evidence has one."""
+    plan = data.extras.get("plan")
+    if isinstance(plan, StudyPlan):
+        yield Picture(
+            f"plan-{tail}",
+            "shares",
+            formats.legible(data.dataset),
+            f"What a larger study would show, {formats.legible(data.dataset)}",
+            captions.plan(plan),
+            captions.plan_alt(plan),
+            lambda: draw_plan(plan),
+            plan.tidy(),
+        )

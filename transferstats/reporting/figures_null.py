@@ -32,6 +32,7 @@ def draw_null(x: NullTest, *, label: str) -> Figure:
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(label)
+        axes.locator_params(axis="x", nbins=6)
         light_grid(axes, "x")
         figure.legend(loc="outside lower center", ncols=2)
     return figure

@@ -98,6 +98,13 @@ def numbers(x: object) -> Numbers:
     Raises
     ------
     TypeError: x has no named numbers.
+
+    Examples
+    --------
+    >>> import transferstats as ts
+    >>> grid = ts.simulate_grid(n_seeds=4, n_units=40, rng=1).grid
+    >>> list(ts.numbers(ts.estimate(grid, "mean")))[:2]
+    ['TransferMean', 'TransferMeanCI']
     """
     raise TypeError(f"no numbers for {type(x).__name__}; pass a result of transferstats")
 

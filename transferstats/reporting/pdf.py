@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,9 @@ MOST_ROWS = 24
 
 WIDE = frozenset({"Claim"})
 """Columns that take the width that the others leave."""
+
+WIDEST, TALLEST = 101.0, 195.0
+"""Millimetres of a floating figure: 58 % of the text width, and a page without title and caption."""
 
 WHOLE = 14
 """Tables of up to this many rows are not torn apart by the end of a page."""
@@ -78,7 +82,7 @@ def source(study: Study) -> str:
     title = told.title
     parts = [f"#set document(title: {typst_string(title)}, date: none)", PREAMBLE]
     parts += [f"#heading(level: 1, {typst_string(title)})", _text(told.lead)]
-    parts += [_heading("Verdicts"), *_tables(study, "verdicts"), *_plates(study, "verdicts")]
+    parts += [_heading("Verdicts"), *_tables(study, "verdicts"), *_floating(study, "verdicts")]
     parts += [_heading("In sentences"), *(_text(one) for one in told.sentences)]
     for chapter in told.chapters:
         body = [*_plates(study, chapter.anchor), *_tables(study, chapter.anchor)]
@@ -106,6 +110,20 @@ def _plates(study: Study, section: str) -> list[str]:
         return []
     columns = "(58%,)" if len(plates) == 1 else "(1fr, 1fr)"
     return [f"#grid(columns: {columns}, gutter: 14pt, {', '.join(plates)})"]
+
+
+def _floating(study: Study, section: str) -> Iterator[str]:
+    """Figures that may move to the top or foot of a page, so that a tall one leaves no page half empty."""
+    for one in study.drawn:
+        if one.picture.section == section:
+            body = f"block(width: {_width(one.svg):.1f}mm, {_plate(one)})"
+            yield f"#place(auto, float: true, clearance: 14pt, block(width: 100%, align(left, {body})))"
+
+
+def _width(svg: str) -> float:
+    """Millimetres at which a drawing leaves room for its title and caption on one page."""
+    width, height = (float(size) for size in re.findall(r'(?:width|height)="([\d.]+)pt"', svg)[:2])
+    return min(WIDEST, TALLEST * width / height)
 
 
 def _plate(one: Drawn) -> str:

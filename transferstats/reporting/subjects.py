@@ -21,7 +21,7 @@ from transferstats.reporting.content import (
     size_entry,
 )
 from transferstats.reporting.figures import Picture, figure, slug
-from transferstats.reporting.figures_claims import draw_forest
+from transferstats.reporting.figures_claims import draw_forest, rows_shown
 from transferstats.reporting.figures_matrix import draw_matrix
 from transferstats.reporting.figures_subjects import draw_lines, draw_statistics
 from transferstats.reporting.macros import Numbers, claim_numbers, estimate_numbers, numbers
@@ -158,7 +158,8 @@ def _pictures(x: SubjectComparison) -> Iterator[Picture]:
         "verdicts",
         "",
         "Forest of differences",
-        f"First minus second with its {interval}, one panel a unit; rows are numbered as in the table. The "
+        ("" if len(rows_shown(x.claims)) == len(x.claims) else "Averages over datasets only. ")
+        + f"First minus second with its {interval}, one panel a unit; rows are numbered as in the table. The "
         "shaded bar of a row is the region that was declared too small to matter; rows without one are judged "
         "against 0. Intervals are for new seeds and new units of both subjects, each difference on its own.",
         captions.rows_alt(x.claims),

@@ -109,6 +109,16 @@ def table(x: object) -> Table:
     Raises
     ------
     TypeError: x is not a result.
+
+    Examples
+    --------
+    >>> import transferstats as ts
+    >>> grid = ts.simulate_grid(n_seeds=4, n_units=40, rng=1).grid
+    >>> shown = ts.table(ts.estimate(grid, "mean"))
+    >>> shown.columns[:2]
+    ('Term', 'Estimate [95\\xa0% interval], nats/token')
+    >>> shown.latex().splitlines()[0]
+    '\\\\begin{table}'
     """
     raise TypeError(f"no table for {type(x).__name__}; pass a result of transferstats")
 

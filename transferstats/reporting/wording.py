@@ -103,6 +103,15 @@ def sample_size(n_seeds: int, n_units: int, unit: str, note: str = "") -> str:
     return f"{plural(n_seeds, 'seed')} \u00d7 {plural(n_units, noun)}"
 
 
+def pooled_size(n_seeds: int, n_units: int, unit: str, note: str = "") -> str:
+    """Size of the sample behind an average over datasets, whose units are counted together."""
+    noun = units_noun(unit)
+    if OWN_LENSES in note:
+        return f"{plural(n_units, noun)} in all, each with lenses of its own"
+    units = f"{plural(n_units, 'cluster')} of {noun}s" if CLUSTERED in note else plural(n_units, noun)
+    return f"{plural(n_seeds, 'seed')} a dataset, {units} in all"
+
+
 def design_size(data: DatasetEvidence, unit: str) -> str:
     """Size of the design of one dataset, with its clusters where units are dependent."""
     clusters = f" in {plural(data.n_clusters, 'cluster')}" if data.n_clusters < data.n_units else ""

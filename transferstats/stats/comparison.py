@@ -54,6 +54,14 @@ def compare(
     Raises
     ------
     DesignError: no dataset in common, statistics with different terms, differences of different units.
+
+    Examples
+    --------
+    >>> import transferstats as ts
+    >>> first, second = (ts.simulate_grid(n_seeds=4, n_units=40, rng=n).grid for n in (1, 2))
+    >>> found = ts.compare(first, second).difference.headline
+    >>> bool(found.conf_low < 0 < found.conf_high)
+    True
     """
     level = check_conf_level(conf_level)
     if scale == "identity" and first.unit != second.unit:
