@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats as scipy_stats
 
 from transferstats.errors import DesignError
 from transferstats.grid import TransferGrid
+from transferstats.readers import read_grid
 from transferstats.simulation import simulate_grid, true_penalty
 from transferstats.stats.comparison import compare
 from transferstats.stats.estimation import estimate
@@ -112,6 +114,33 @@ def test_what_weakens_a_comparison_is_said(three: list[TransferGrid]) -> None:
     assert "lenses carry no convergence certificate (a)" in noted
 
 
+def own_lenses(name: str, rng: int) -> TransferGrid:
+    """Twelve units with lenses of their own."""
+    losses = np.random.default_rng(rng).gamma(2.0, size=(12, 4, 4))
+    index = np.indices(losses.shape).reshape(3, -1)
+    frame = pd.DataFrame(index.T, columns=["replicate", "source", "target"]).assign(ce=losses.ravel())
+    return read_grid(frame, subject=name)
+
+
+def test_subjects_whose_units_have_lenses_of_their_own_compare_as_a_paired_t_test() -> None:
+    one, other = own_lenses("a", 1), own_lenses("b", 2)
+    claim = compare_subjects([one, other], smallest=0.1).claims[0]
+    off = ~np.eye(4, dtype=bool)
+    means = [grid.datasets[0].penalty("ce")[0][:, off].mean(axis=1) for grid in (one, other)]
+    expected = scipy_stats.ttest_rel(*means)
+    assert claim.estimate is not None
+    assert float(claim.estimate.p_value) == pytest.approx(float(expected.pvalue), rel=1e-8)
+    limits = expected.confidence_interval(0.95)
+    assert (float(claim.estimate.conf_low), float(claim.estimate.conf_high)) == pytest.approx(
+        tuple(limits), rel=1e-8
+    )
+    assert "conditional" not in claim.estimate.note
+
+
+def means(grid: TransferGrid) -> pd.DataFrame:
+    return grid.to_frame().groupby(["dataset", "seed", "source", "target"], as_index=False)[["kl", "ce"]].mean()
+
+
 def test_comparisons_that_mean_nothing_are_refused(three: list[TransferGrid]) -> None:
     a, b, _ = three
     single = simulate_grid(true_penalty(5), n_seeds=1, n_units=40, datasets=("one",), rng=9).grid
@@ -121,6 +150,7 @@ def test_comparisons_that_mean_nothing_are_refused(three: list[TransferGrid]) ->
         ([a, replace(b, unit="nats/image")], "one loss and unit"),
         ([a, b.with_loss("ce")], "one loss and unit"),
         ([a, replace(single, subject="single")], "dataset 'one' has 1 seed"),
+        ([a, replace(read_grid(means(a)), subject="m", loss="kl")], r"m: dataset 'one' has one unit \(means\)"),
         ([a.with_datasets(["one"]), network("two", rng=4, layers=2)], "2 layers have one distance"),
         (
             [a, replace(b, datasets=tuple(replace(d, name=f"other {d.name}") for d in b.datasets))],

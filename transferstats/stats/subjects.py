@@ -122,6 +122,12 @@ def _check(grids: Sequence[TransferGrid]) -> None:
                 "scale='log')"
             )
     for grid in grids:
+        bare = [data.name for data in grid.datasets if len(set(data.clusters)) < 2]
+        if bare:
+            raise DesignError(
+                f"{grid.subject}: dataset {bare[0]!r} has one unit (means), so no difference has an interval; "
+                "describe(grid) lists what it supports"
+            )
         few = [data.name for data in grid.datasets if len(data.seeds) < 2 and not data.own_lenses]
         if few or grid.n_layers < 3:
             lack = f"dataset {few[0]!r} has 1 seed" if few else f"{grid.n_layers} layers have one distance"
