@@ -18,7 +18,20 @@ import transferstats
 from transferstats.cli import BAD_INPUT, FINDINGS, OK, USAGE, build_parser, main
 from transferstats.grid import TransferGrid
 
-VERBS = ("run", "fit", "sweep", "status", "verify", "evaluate", "report", "plan", "simulate", "r-path")
+VERBS = (
+    "run",
+    "fit",
+    "sweep",
+    "status",
+    "verify",
+    "evaluate",
+    "describe",
+    "report",
+    "compare",
+    "plan",
+    "simulate",
+    "r-path",
+)
 
 
 def command(*arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -172,9 +185,66 @@ def test_plan_and_simulate(tmp_path: Path) -> None:
     assert made.returncode == OK, made.stderr
     assert len(pd.read_csv(table)) == 3 * 20 * 16
     assert "true mean penalty" in made.stdout
-    planned = command("plan", table, "--smallest", 0.05, "--seeds", 3, 5, "--units", 50)
+    planned = command("plan", table, "--smallest", 0.05, "--seeds", 3, 5, "--units", 50, "--csv")
     assert planned.returncode == OK, planned.stderr
-    assert len(pd.read_csv(io.StringIO(planned.stdout))) >= 2
+    assert len(pd.read_csv(io.StringIO(planned.stdout))) == 2
+
+
+def test_plan_for_a_half_width(losses: Path, tmp_path: Path, inside: Inside) -> None:
+    options = ("plan", losses, "--half-width", 0.03, "--seeds", 2, 4, 8, "--out", "plan.svg")
+    code, out, errors = inside(*options)
+    assert (code, errors) == (OK, "")
+    assert "Expected half-width, nats/token" in out
+    assert "P(exceeds)" not in out  # no smallest penalty was stated
+    assert "no number suffices" in out
+    assert "For an expected half-width of 0.03 nats/token" in out
+    drawing = (tmp_path / "plan.svg").read_text(encoding="utf-8")
+    assert "wanted, 0.03" in drawing
+    inside(*options)
+    assert (tmp_path / "plan.svg").read_text(encoding="utf-8") == drawing
+    code, out, _ = inside("plan", losses, "--half-width", 0.03, "--seeds", 2, 4, 8, "--csv")
+    sizes = pd.read_csv(io.StringIO(out))
+    assert sizes["n_seeds"].tolist() == [2, 4, 8]
+    assert sizes["half_width"].dropna().max() <= 0.03
+    for name in ("plan.pdf", "plan.png"):
+        assert inside("plan", losses, "--smallest", 0.05, "--out", name)[0] == OK
+        assert (tmp_path / name).stat().st_size > 5000
+
+
+def test_describe_says_what_a_file_holds_and_lacks(losses: Path, inside: Inside) -> None:
+    code, out, errors = inside("describe", losses)
+    assert (code, errors) == (OK, "")
+    assert "Mean transfer penalty" in out
+    assert "\\[" not in out  # plain text, no markup
+    assert "These data cannot support:" in out
+    assert "penalties beyond a shared-lens null (C3): there are no null replicates" in out
+
+
+def test_foreign_columns_units_and_scores_from_the_shell(losses: Path, tmp_path: Path, inside: Inside) -> None:
+    frame = pd.read_csv(losses).rename(columns={"unit": "doc", "kl": "loss"}).drop(columns="ce")
+    frame.to_csv(tmp_path / "theirs.csv", index=False)
+    options = ("theirs.csv", "--smallest", 0.05, "--columns", "doc=unit", "loss=kl")
+    code, out, errors = inside("evaluate", *options)
+    assert code == OK, errors
+    assert out == inside("evaluate", losses, "--smallest", 0.05)[1]
+    code, out, _ = inside("evaluate", *options, "--loss-unit", "bits/byte", "--bytes-per-token", 4)
+    assert code == OK
+    assert "nats/token" in out
+    assert inside("evaluate", *options, "--columns", "doc")[0] == USAGE
+    code, _, errors = inside("evaluate", *options, "--score", "accuracy")
+    assert code == BAD_INPUT
+    assert "no column 'accuracy'" in errors
+
+
+def test_what_cannot_be_evaluated_leads_to_describe(tmp_path: Path, inside: Inside) -> None:
+    reference = Path(__file__).parent / "reference" / "tuned_lens" / "run_0" / "aggregate_metrics.json"
+    code, out, errors = inside("evaluate", reference, "--smallest", 0.05)
+    assert (code, out) == (BAD_INPUT, "")
+    assert "'transferstats describe' lists what these data support" in errors
+    code, out, _ = inside("describe", reference)
+    assert code == OK
+    assert "any interval, test or verdict" in out
+    assert "bits/byte" in out
 
 
 BAD_INPUT_CASES: dict[str, tuple[tuple[str, ...], str]] = {
@@ -189,6 +259,8 @@ BAD_INPUT_CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "no dataset": (("sweep", "--dataset", "nowhere", "--store", "s"), "no dataset 'nowhere'"),
     "too many units": (("sweep", "--units", "10000", "--store", "s"), "bring more documents"),
     "no such seed": (("fit", "--seed", "7", "--store", "s"), "--seed 7: this study has seeds 0 to 4"),
+    "half-width 0": (("plan", "{losses}", "--half-width", "0"), "half_width must be a positive number"),
+    "unknown drawing": (("plan", "{losses}", "--out", "plan.gif"), "use a name that ends in .svg, .pdf or .png"),
     "unknown ending": (("simulate", "--out", "losses.xlsx"), "use a name that ends in .csv or .parquet"),
 }
 
@@ -270,3 +342,23 @@ def test_fit_sweep_and_run_share_a_store(document_files: list[Path], tmp_path: P
     other = command("sweep", *options, "--anchor", "shared")
     assert other.returncode == BAD_INPUT
     assert "fit.anchor is 'ridge' there and 'shared' here" in other.stderr
+
+
+def test_compare_prints_differences_and_writes_a_report(losses: Path, tmp_path: Path, inside: Inside) -> None:
+    other = transferstats.simulate_grid(n_seeds=4, n_units=40, datasets=("one", "two"), rng=4).grid
+    other.to_frame().to_csv(tmp_path / "other.csv", index=False)
+    options = ("compare", losses, "other.csv", "--smallest", 0.05)
+    code, out, errors = inside(*options, "--names", "A", "B", "--out", "out")
+    assert (code, errors) == (OK, "")
+    assert len(out.splitlines()) == 3 * 3 + 1
+    assert "Mean penalty differs between A and B" in out
+    assert "report: out/index.html" in out
+    assert (tmp_path / "out" / "index.html").exists()
+    code, out, _ = inside(*options, "--csv")
+    assert len(pd.read_csv(io.StringIO(out))) == 9
+    code, _, errors = inside(*options, "--names", "A")
+    assert code == BAD_INPUT
+    assert "2 subjects need as many --names, got 1" in errors
+    code, _, errors = inside("compare", losses, losses, "--smallest", 0.05)
+    assert code == BAD_INPUT
+    assert "need different names" in errors

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import required
@@ -27,6 +32,9 @@ def blocks(language: str) -> list[str]:
 def test_python_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One namespace, an empty folder, as a reader would."""
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(
+        Path(__file__).parent / "reference" / "tuned_lens", tmp_path / "eval"
+    )  # the reader's own files
     namespace: dict[str, object] = {"__name__": "readme"}
     assert blocks("python")
     for number, block in enumerate(blocks("python"), 1):
@@ -93,6 +101,22 @@ def test_make_targets_exist() -> None:
         if words[0] == "make":
             for target in (word for word in words[1:] if "=" not in word and not word.startswith("-")):
                 assert re.search(rf"^{re.escape(target)}:", makefile, flags=re.MULTILINE), target
+
+
+def test_the_figures_are_those_that_the_code_draws(tmp_path: Path) -> None:
+    """The same names from the script, and the same bytes where the same matplotlib draws."""
+    shown = re.findall(r"!\[[^\]]+\]\((reports/gallery/[\w.]+)\)", README)
+    assert len(shown) == 3
+    script = ROOT / "analyses" / "gallery" / "readme_figures.py"
+    subprocess.run([sys.executable, script, tmp_path], check=True)
+    assert {path.name for path in tmp_path.glob("*.svg")} == {Path(name).name for name in shown}
+    committed, made = (
+        json.loads((folder / "manifest.json").read_text()) for folder in (ROOT / "reports" / "gallery", tmp_path)
+    )
+    for name in shown:
+        ElementTree.fromstring((ROOT / name).read_text(encoding="utf-8"))
+        if made["matplotlib"] == committed["matplotlib"]:
+            assert (ROOT / name).read_bytes() == (tmp_path / Path(name).name).read_bytes(), name
 
 
 def test_files_that_the_readme_names_exist() -> None:

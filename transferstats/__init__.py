@@ -26,8 +26,10 @@ _HOMES: dict[str, str] = {
     "cells": "transferstats.lens.study",
     "cite": "transferstats.reporting",
     "compare": "transferstats.stats.comparison",
+    "compare_subjects": "transferstats.stats.subjects",
     "compare_decay": "transferstats.stats.decay_selection",
     "crossed_estimate": "transferstats.stats.crossed",
+    "describe": "transferstats.stats.description",
     "estimate": "transferstats.stats.estimation",
     "evaluate": "transferstats.evidence",
     "figure": "transferstats.reporting",
@@ -43,6 +45,7 @@ _HOMES: dict[str, str] = {
     "sentence": "transferstats.reporting",
     "shared_lens_test": "transferstats.stats.null",
     "simulate_grid": "transferstats.simulation",
+    "size_study": "transferstats.stats.planning",
     "sweep": "transferstats.engine",
     "table": "transferstats.reporting",
 }
@@ -63,7 +66,9 @@ __all__ = [
     "cite",
     "compare",
     "compare_decay",
+    "compare_subjects",
     "crossed_estimate",
+    "describe",
     "estimate",
     "evaluate",
     "figure",
@@ -79,6 +84,7 @@ __all__ = [
     "sentence",
     "shared_lens_test",
     "simulate_grid",
+    "size_study",
     "sweep",
     "table",
 ]
@@ -124,8 +130,10 @@ if TYPE_CHECKING:
     from transferstats.stats.crossed import crossed_estimate
     from transferstats.stats.decay import fit_decay
     from transferstats.stats.decay_selection import compare_decay
+    from transferstats.stats.description import describe
     from transferstats.stats.estimation import estimate
     from transferstats.stats.null import null_test, shared_lens_test
-    from transferstats.stats.planning import plan_study
+    from transferstats.stats.planning import plan_study, size_study
     from transferstats.stats.regression import regress
     from transferstats.stats.relevance import relevance_test
+    from transferstats.stats.subjects import compare_subjects

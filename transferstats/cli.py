@@ -6,17 +6,21 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from queue import Queue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import transferstats
-from transferstats.errors import DataError, DesignError, TransferstatsError
+from transferstats import commands
+from transferstats.commands import OK
+from transferstats.errors import DesignError, TransferstatsError
+from transferstats.lens.plan import ANCHORS, RECIPES
 
 if TYPE_CHECKING:
     from transferstats.engine import Cell, SweepReport
 
-OK, FINDINGS, USAGE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3, 130
+FINDINGS, USAGE, BAD_INPUT, INTERRUPTED = 1, 2, 3, 130
 
 R_FILE = Path(__file__).parent / "reporting" / "r" / "transferstats.R"
 """What ``source()`` in R reads; found without loading anything, because R waits for it."""
@@ -61,50 +65,27 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"transferstats {transferstats.__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    run = _verb(verbs, "run", run_study, "sweep, evaluate and report in one go")
+    run = commands.add_verb(verbs, "run", run_study, "sweep, evaluate and report in one go")
     _study_options(run)
-    _evidence_options(run)
+    commands.evidence_options(run)
     run.add_argument("--out", default="report", help="folder of the report (default: %(default)s)")
-    fit = _verb(verbs, "fit", run_fit, "compute one cell: one seed on one dataset")
+    fit = commands.add_verb(verbs, "fit", run_fit, "compute one cell: one seed on one dataset")
     _study_options(fit)
     fit.add_argument("--seed", type=int, default=0, help="which of the seeds (default: %(default)s)")
-    _study_options(_verb(verbs, "sweep", run_sweep, "compute the cells of a study that its store lacks"))
-    status = _verb(verbs, "status", run_status, "what is done and what is missing in a store")
-    verify = _verb(verbs, "verify", run_verify, "recompute every hash of a store")
+    _study_options(
+        commands.add_verb(verbs, "sweep", run_sweep, "compute the cells of a study that its store lacks")
+    )
+    status = commands.add_verb(verbs, "status", run_status, "what is done and what is missing in a store")
+    verify = commands.add_verb(verbs, "verify", run_verify, "recompute every hash of a store")
     verify.add_argument("--discard", action="store_true", help="remove damaged cells, so that a sweep redoes them")
     for verb in (status, verify):
         verb.add_argument("store", help="folder of the store")
-    evaluate = _verb(verbs, "evaluate", run_evaluate, "verdicts on a store or a long table")
-    report = _verb(verbs, "report", run_report, "write the report of a store or a long table")
-    for verb in (evaluate, report):
-        verb.add_argument("source", help="folder of a store, or a long .csv/.tsv/.parquet table")
-        _evidence_options(verb)
-    plan = _verb(verbs, "plan", run_plan, "how wide intervals would be with other numbers of seeds and units")
-    plan.add_argument("source", help="the pilot: folder of a store, or a long table")
-    plan.add_argument("--smallest", type=float, required=True, help="smallest penalty of interest in nats")
-    plan.add_argument("--seeds", type=int, nargs="+", default=[3, 5, 10], help="numbers of seeds to consider")
-    plan.add_argument(
-        "--units", type=int, nargs="+", default=[100, 300, 1000], help="numbers of units to consider"
+    commands.add_verbs(verbs)
+    r_path = commands.add_verb(
+        verbs, "r-path", run_r_path, "path of the R file of this package, for source() in R"
     )
-    plan.add_argument("--statistic", default="mean", help="scalar statistic to plan for (default: %(default)s)")
-    simulate = _verb(verbs, "simulate", run_simulate, "write a long table whose true penalties are known")
-    simulate.add_argument("--out", required=True, help="long table to write, .csv or .parquet")
-    simulate.add_argument("--regime", default="balanced", help="seed, unit, balanced, heavy or skewed")
-    simulate.add_argument("--layers", type=int, default=6, help="number of layers (default: %(default)s)")
-    simulate.add_argument("--seeds", type=int, default=4, help="number of seeds (default: %(default)s)")
-    simulate.add_argument("--units", type=int, default=100, help="number of units (default: %(default)s)")
-    simulate.add_argument("--rng", type=int, default=0, help="seed of the random numbers (default: %(default)s)")
-    r_path = _verb(verbs, "r-path", run_r_path, "path of the R file of this package, for source() in R")
     r_path.add_argument("--python", action="store_true", help="path of this Python instead, for reticulate")
-    evaluate.add_argument("--csv", action="store_true", help="print all columns as CSV in R's spelling")
-    report.add_argument("--out", default="report", help="folder of the report (default: %(default)s)")
     return parser
-
-
-def _verb(verbs: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
-    verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text.capitalize() + ".")
-    verb.set_defaults(run=function)
-    return verb
 
 
 def _study_options(verb: argparse.ArgumentParser) -> None:
@@ -122,14 +103,14 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--null-replicates",
         type=int,
-        default=0,
-        help="runs of the pipeline in the world where one lens is right for every layer; 5 or more for C3 "
-        "(default: none)",
+        help="runs of the pipeline in the world where one lens is right for every layer; 0 leaves C3 untested "
+        "(default: as many as seeds)",
     )
-    verb.add_argument("--anchor", choices=("ridge", "shared"), default="ridge", help="see FitPlan.anchor")
+    verb.add_argument("--recipe", choices=tuple(RECIPES), default="default", help="how lenses are trained")
+    verb.add_argument("--anchor", choices=ANCHORS, help="where own lenses start (default: as in the recipe)")
     verb.add_argument("--units", type=int, default=120, help="evaluation documents (default: %(default)s)")
     verb.add_argument("--unit-tokens", type=int, default=160, help="tokens scored of each (default: %(default)s)")
-    verb.add_argument("--max-steps", type=int, default=1024, help="most kl steps a lens (default: %(default)s)")
+    verb.add_argument("--max-steps", type=int, help="most kl steps a lens (default: as in the recipe)")
     verb.add_argument("--store", default="runs/embedded", help="folder of finished cells (default: %(default)s)")
     verb.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells side by side (default: cores)")
     verb.add_argument(
@@ -138,25 +119,16 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
 
 
-def _evidence_options(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--smallest",
-        type=float,
-        required=True,
-        help="smallest penalty of interest in nats: a scientific statement, so it has no default",
-    )
-    verb.add_argument("--loss", choices=("kl", "ce"), help="loss to analyse (default: kl where there is one)")
-    verb.add_argument("--conf-level", type=float, default=0.95, help="of every interval (default: %(default)s)")
-
-
 def _cells(arguments: argparse.Namespace) -> list[Cell]:
-    plan = transferstats.FitPlan(max_steps=arguments.max_steps, anchor=arguments.anchor)
+    chosen = {"max_steps": arguments.max_steps, "anchor": arguments.anchor}
+    plan = replace(RECIPES[arguments.recipe], **{k: v for k, v in chosen.items() if v is not None})
+    replicates = arguments.null_replicates
     evaluation = transferstats.EvaluationPlan(units=arguments.units, tokens=arguments.unit_tokens)
     return transferstats.cells(
         arguments.subject,
         arguments.dataset or ["python", "kjv"],
         seeds=arguments.seeds,
-        null_replicates=arguments.null_replicates,
+        null_replicates=arguments.seeds if replicates is None else replicates,
         fit=plan,
         evaluation=evaluation,
         machine=transferstats.Machine(arguments.device),
@@ -211,7 +183,8 @@ def run_study(arguments: argparse.Namespace) -> int:
     if code != OK:
         return code
     arguments.source = arguments.store
-    return run_report(arguments)
+    arguments.columns = arguments.loss_unit = arguments.bytes_per_token = arguments.score = None
+    return commands.run_report(arguments)
 
 
 def run_fit(arguments: argparse.Namespace) -> int:
@@ -256,82 +229,10 @@ def run_verify(arguments: argparse.Namespace) -> int:
     return FINDINGS if problems else OK
 
 
-def _evidence(arguments: argparse.Namespace) -> Any:
-    grid = transferstats.read_grid(arguments.source, loss=arguments.loss)
-    return transferstats.evaluate(grid, arguments.smallest, conf_level=arguments.conf_level)
-
-
-def run_evaluate(arguments: argparse.Namespace) -> int:
-    """Verb ``evaluate``."""
-    evidence = _evidence(arguments)
-    print(evidence.csv() if arguments.csv else _verdicts(evidence), end="" if arguments.csv else "\n")
-    return OK
-
-
-def run_report(arguments: argparse.Namespace) -> int:
-    """Verb ``report``."""
-    evidence = _evidence(arguments)
-    transferstats.report(evidence, arguments.out)
-    print(_verdicts(evidence))
-    print(f"report: {Path(arguments.out) / 'index.html'}")
-    return OK
-
-
-def run_plan(arguments: argparse.Namespace) -> int:
-    """Verb ``plan``."""
-    plan = transferstats.plan_study(
-        transferstats.read_grid(arguments.source),
-        seeds=arguments.seeds,
-        units=arguments.units,
-        smallest=arguments.smallest,
-        statistic=arguments.statistic,
-    )
-    print(plan.csv(), end="")
-    return OK
-
-
-def run_simulate(arguments: argparse.Namespace) -> int:
-    """Verb ``simulate``."""
-    import numpy as np
-
-    from transferstats.simulation import simulate_grid, true_penalty
-
-    simulation = simulate_grid(
-        true_penalty(arguments.layers),
-        n_seeds=arguments.seeds,
-        n_units=arguments.units,
-        regime=arguments.regime,
-        rng=arguments.rng,
-    )
-    path = Path(arguments.out)
-    frame = simulation.grid.to_frame()
-    if path.suffix == ".parquet":
-        frame.to_parquet(path, index=False)
-    elif path.suffix == ".csv":
-        frame.to_csv(path, index=False)
-    else:
-        raise DataError(f"cannot write {path.name}: use a name that ends in .csv or .parquet")
-    off = ~np.eye(arguments.layers, dtype=bool)
-    print(f"{len(frame)} rows in {path}; true mean penalty {simulation.penalty[off].mean():.6g} nats/token")
-    return OK
-
-
 def run_r_path(arguments: argparse.Namespace) -> int:
     """Verb ``r-path``."""
     print(sys.executable if arguments.python else R_FILE)
     return OK
-
-
-def _verdicts(evidence: Any) -> str:
-    """One line a claim and dataset: verdict, claim, estimate with interval."""
-    lines = []
-    for claim in evidence.claims:
-        one = claim.estimate
-        value = ""
-        if one is not None:
-            value = f"{float(one.estimate):.4g} [{float(one.conf_low):.4g}, {float(one.conf_high):.4g}] {one.unit}"
-        lines.append(f"{claim.key}  {claim.dataset:12} {claim.verdict:13} {claim.title}: {value or claim.reason}")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,10 @@ from transferstats.errors import DataError, DesignError
 
 FloatArray = npt.NDArray[np.float64]
 
-LOSSES: tuple[str, ...] = ("kl", "ce")
+SCORED = "error"
+"""Loss made from a score on request: 1 - score, in the unit of the score."""
+
+LOSSES: tuple[str, ...] = ("kl", "ce", SCORED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +32,13 @@ class DatasetLosses:
     ----------
     seeds: K labels. units: N labels. clusters: N labels (equal label = dependent units).
     tokens: (N,) tokens behind each unit's mean loss, the weight of the unit.
-    losses: name ("kl", "ce") -> (K, N, L, L), mean loss of lens s on layer t over the unit, nats/token.
+    losses: name ("kl", "ce", "error") -> (K, N, L, L), mean loss of lens s on layer t over the unit, in the unit
+        of the grid.
     readouts: readout ("shared", "logit", ...) -> loss name -> (K, N, L), nats/token.
     baselines: "final_ce", "prior_ce", "prior_kl" -> (N,), nats/token.
     null: losses of the shared-lens null on the same units; its "seeds" are the R null replicates.
+    own_lenses: every unit was scored with lenses trained for it alone (a subject with its own decoders): K is 1,
+        and what varies between units includes what varies between trainings.
     """
 
     name: str
@@ -44,9 +50,12 @@ class DatasetLosses:
     readouts: Mapping[str, Mapping[str, FloatArray]] = field(default_factory=dict)
     baselines: Mapping[str, FloatArray] = field(default_factory=dict)
     null: DatasetLosses | None = None
+    own_lenses: bool = False
 
     def __post_init__(self) -> None:
         n_units = len(self.units)
+        if self.own_lenses and len(self.seeds) != 1:
+            raise DataError(f"dataset {self.name!r}: units with lenses of their own leave no seeds to tell apart")
         if not self.losses:
             raise DataError(f"dataset {self.name!r} has no losses")
         if len(self.clusters) != n_units or self.tokens.shape != (n_units,):
@@ -133,8 +142,8 @@ class TransferGrid:
     subject: name of the network.
     layers: L names, in order of depth; layer l is the input of block l.
     datasets: one :class:`DatasetLosses` each.
-    loss: the loss that statistics use unless told otherwise ("kl" or "ce").
-    unit: unit of every loss ("nats/token", "nats/image").
+    loss: the loss that statistics use unless told otherwise ("kl", "ce" or "error").
+    unit: unit of every loss ("nats/token", "nats/image", "bits/byte", or the score that "error" is made of).
     certificates: one row a lens (dataset, world, seed, readout, layer, held_out_kl, ...), may be empty.
     similarities: dataset -> measure -> (L, L) layer similarity, may be empty.
     provenance: whatever is needed to make these numbers again (config, versions, hashes).
@@ -208,7 +217,9 @@ def _long_frame(data: DatasetLosses, layers: tuple[str, ...]) -> pd.DataFrame:
 KEYS: tuple[str, ...] = ("seed", "unit", "source", "target")
 
 
-def losses_from_frame(frame: pd.DataFrame, name: str, *, balanced_subset: bool = False) -> DatasetLosses:
+def losses_from_frame(
+    frame: pd.DataFrame, name: str, *, balanced_subset: bool = False, own_lenses: bool = False
+) -> DatasetLosses:
     """Check a long table of one dataset and fold it into :class:`DatasetLosses`.
 
     Parameters
@@ -217,6 +228,7 @@ def losses_from_frame(frame: pd.DataFrame, name: str, *, balanced_subset: bool =
         optionally cluster and n (tokens; 1 where absent).
     name: name of the dataset.
     balanced_subset: keep only units scored under every seed, source and target, instead of refusing.
+    own_lenses: see :class:`DatasetLosses`.
 
     Raises
     ------
@@ -246,6 +258,7 @@ def losses_from_frame(frame: pd.DataFrame, name: str, *, balanced_subset: bool =
         clusters=tuple(str(cluster) for cluster in clusters),
         tokens=np.asarray(tokens, dtype=np.float64),
         losses=losses,
+        own_lenses=own_lenses,
     )
 
 

@@ -1,9 +1,9 @@
-"""Read losses into a grid: a store of cells, or anybody's long table."""
+"""Read losses into a grid: a store of cells, or other people's tables, evaluations and matrices."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,25 @@ import pandas as pd
 
 from transferstats.engine import CellOutput, Store, StoredCell
 from transferstats.errors import DataError, StoreError
-from transferstats.grid import LOSSES, DatasetLosses, TransferGrid, losses_from_frame
+from transferstats.foreign import Conversion, grid_from_table, read_matrices, read_table, read_tuned_lens
+from transferstats.grid import DatasetLosses, TransferGrid, losses_from_frame
 
-UNITS_TO_NATS: Mapping[str, float] = {"nats": 1.0, "bits": float(np.log(2.0))}
+PathLike = str | os.PathLike[str]
+
+STORED: tuple[str, ...] = ("kl", "ce")
+"""Losses of a cell."""
+
+EVALUATIONS: tuple[str, ...] = (".json", ".jsonl")
+"""Files of tuned-lens."""
 
 
 def read_grid(
-    source: str | os.PathLike[str] | pd.DataFrame,
+    source: PathLike | pd.DataFrame | Sequence[PathLike],
     *,
     columns: Mapping[str, str] | None = None,
-    loss_unit: str = "nats",
+    loss_unit: str | None = None,
+    bytes_per_token: float | None = None,
+    score: str | None = None,
     loss: str | None = None,
     subject: str | None = None,
     balanced_subset: bool = False,
@@ -31,100 +40,68 @@ def read_grid(
 
     Parameters
     ----------
-    source: folder of a store; a long CSV or Parquet file; or a data frame. Long tables have one row a
-        (dataset, seed, unit, source, target) with "kl" and/or "ce".
+    source: folder of a store; a long .csv, .tsv or .parquet file, or a data frame, with one row a (dataset,
+        seed, unit, source, target) and "kl" and/or "ce"; ``aggregate_metrics.json`` or ``batches.jsonl`` of
+        tuned-lens 0.2.0 with layer_transfer (a list of them: one file a seed); a ``.npy`` of
+        temporal-generalisation matrices, (T, T), (subjects, T, T) or (subjects, folds, T, T), training time
+        first. A long table may leave out dataset and seed where there is one, and unit where its rows are
+        means; "replicate" stands for seed and unit together where each unit has lenses of its own.
     columns: their column name -> ours, where a table uses other names.
-    loss_unit: "nats" or "bits" (converted).
-    loss: the loss that statistics use; default "kl" where there is one.
-    subject: name of the network, for tables.
+    loss_unit: unit of the losses, by default "nats" (per token): "bits", "nats/image", "bits/image", or
+        "bits/byte", which becomes nats per token with bytes_per_token, or with columns "bytes" and "n", and
+        otherwise stays what it is. tuned-lens files are known to be in bits/byte.
+    bytes_per_token: mean length of a token, for losses in bits per byte.
+    score: a score between 0 and 1 of which more is better ("accuracy", "AUC"): the name of its column, or of
+        what a .npy holds. It becomes the loss "error" = 1 - score; nothing is turned into a loss unasked.
+    loss: the loss that statistics use; by default "kl" where there is one. subject: name of the network.
     balanced_subset: keep only the complete units instead of refusing an incomplete table.
+
+    Returns
+    -------
+    TransferGrid. ``transferstats.describe(grid)`` lists what it cannot support, such as any interval from means.
 
     Raises
     ------
-    StoreError: unfinished, torn or altered store. DataError: missing, duplicated or non-finite rows.
+    StoreError: unfinished, torn or altered store. DataError: missing, duplicated or non-finite rows, files that
+    are not what they should be, options that do not belong to the kind of source.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> rows = [(doc, s, t, 3.0 + abs(s - t) + doc / 10) for doc in range(3) for s in range(2) for t in range(2)]
+    >>> grid = read_grid(pd.DataFrame(rows, columns=["doc", "from", "to", "ce"]), loss_unit="bits",
+    ...                  columns={"doc": "unit", "from": "source", "to": "target"})
+    >>> grid.n_layers, grid.loss, grid.unit, len(grid.datasets[0].units)
+    (2, 'ce', 'nats/token', 3)
     """
-    if not isinstance(source, pd.DataFrame):
-        path = Path(source)
-        if path.is_dir():
-            if columns or subject or balanced_subset or loss_unit != "nats":
-                raise DataError(
-                    f"{path} is a store, which knows its own columns, units and subject: "
-                    "columns, loss_unit, subject and balanced_subset are for tables"
-                )
-            return _from_store(Store(path), loss)
-        source = _read_table(path, dict(columns or {}))
-        subject = subject or path.stem
-    frame = source.rename(columns=dict(columns or {}))
-    return _from_table(frame, loss_unit, loss, subject or "subject", balanced_subset)
-
-
-NAMES: tuple[str, ...] = ("dataset", "seed", "unit", "cluster")
-"""Columns that hold names: read as text, so that "007" stays "007" and a unit may be called "NA"."""
-
-
-def _read_table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
-    if not path.is_file():
-        raise DataError(f"no file or store folder at {path}")
-    if path.suffix == ".parquet":
-        try:
-            return pd.read_parquet(path)
-        except (ValueError, OSError) as error:  # pyarrow's own errors are both
-            raise DataError(f"{path.name} is not a readable table: {error}") from error
-    if path.suffix in (".csv", ".tsv"):
-        return _read_text(path, "," if path.suffix == ".csv" else "\t", columns)
-    raise DataError(f"cannot read {path.name}: give a .csv, .tsv or .parquet file, or the folder of a store")
-
-
-def _read_text(path: Path, separator: str, columns: Mapping[str, str]) -> pd.DataFrame:
-    try:
-        header = pd.read_csv(path, sep=separator, nrows=0).columns
-        names = [theirs for theirs in header if columns.get(theirs, theirs) in NAMES]
-        frame = pd.read_csv(
-            path,
-            sep=separator,
-            dtype=dict.fromkeys(names, str),
-            keep_default_na=False,
-            na_values={theirs: MISSING for theirs in header if theirs not in names},
-        )
-    except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
-        raise DataError(f"{path.name} is not a readable table: {error}") from error
-    seeds = [theirs for theirs in names if columns.get(theirs, theirs) == "seed"]
-    return frame.assign(**{theirs: _as_numbers(frame[theirs]) for theirs in seeds})
-
-
-MISSING: tuple[str, ...] = ("", "NA", "NaN", "nan", "N/A", "null", "None")
-
-
-def _as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Seeds in the order of numbers where all are whole numbers without leading zeros, else as they are."""
-    whole = column.str.fullmatch(r"0|[1-9][0-9]{0,17}").all()
-    return column.astype(np.int64) if whole else column
-
-
-def _from_table(
-    frame: pd.DataFrame, loss_unit: str, loss: str | None, subject: str, balanced_subset: bool
-) -> TransferGrid:
-    if loss_unit not in UNITS_TO_NATS:
-        raise DataError(f"unknown loss_unit {loss_unit!r}: use one of {', '.join(UNITS_TO_NATS)}")
-    present = [name for name in LOSSES if name in frame]
-    try:
-        nats = {name: frame[name].astype(np.float64) * UNITS_TO_NATS[loss_unit] for name in present}
-    except (ValueError, TypeError) as error:
-        raise DataError(f"a loss column holds something that is not a number: {error}") from error
-    frame = frame.assign(**nats)
-    if "dataset" not in frame:
-        frame = frame.assign(dataset="data")
-    unnamed = int((frame["dataset"].isna() | (frame["dataset"].astype(str) == "")).sum())
-    if unnamed:
-        raise DataError(f"{unnamed} rows name no dataset; name it or remove them")
-    datasets = tuple(
-        losses_from_frame(part, str(name), balanced_subset=balanced_subset)
-        for name, part in frame.groupby("dataset", sort=True, observed=True)
+    conversion = Conversion(loss_unit, bytes_per_token, score)
+    table_options = bool(columns) or balanced_subset
+    if isinstance(source, pd.DataFrame):
+        frame = source.rename(columns=dict(columns or {}))
+        name = subject or "subject"
+        return grid_from_table(frame, conversion, loss=loss, subject=name, balanced_subset=balanced_subset)
+    several = not isinstance(source, str | os.PathLike)
+    paths = [Path(one) for one in source] if several else [Path(source)]  # type: ignore[union-attr,arg-type]
+    if not paths or (several and not all(path.suffix in EVALUATIONS for path in paths)):
+        raise DataError("a list of sources is for files of tuned-lens, one a run of lenses; concatenate tables")
+    path = paths[0]
+    if path.is_dir():
+        if table_options or subject or conversion != Conversion():
+            raise DataError(
+                f"{path} is a store, which knows its own columns, units and subject: columns, loss_unit, "
+                "bytes_per_token, score, subject and balanced_subset are for tables and other files"
+            )
+        return _from_store(Store(path), loss)
+    if table_options and path.suffix in (*EVALUATIONS, ".npy"):
+        raise DataError(f"{path.name} has no columns: columns and balanced_subset are for tables")
+    if path.suffix in EVALUATIONS:
+        return read_tuned_lens(paths, conversion, loss=loss, subject=subject or path.parent.name or path.stem)
+    if path.suffix == ".npy":
+        return read_matrices(path, conversion, loss=loss, subject=subject or path.stem)
+    frame = read_table(path, dict(columns or {})).rename(columns=dict(columns or {}))
+    return grid_from_table(
+        frame, conversion, loss=loss, subject=subject or path.stem, balanced_subset=balanced_subset
     )
-    if not datasets:
-        raise DataError("the table has no rows")
-    layers = tuple(str(index) for index in range(datasets[0].n_layers))
-    return TransferGrid(subject, layers, datasets, loss or ("kl" if "kl" in datasets[0].losses else "ce"))
 
 
 def _from_store(store: Store, loss: str | None) -> TransferGrid:
@@ -200,11 +177,11 @@ def _readout(cell: StoredCell, readout: str) -> pd.DataFrame:
 def _layer_losses(group: list[StoredCell], readout: str, units: tuple[str, ...]) -> dict[str, Any]:
     """loss -> (K, N, L) of a readout with one loss a layer."""
     position = {unit: index for index, unit in enumerate(units)}
-    stacked: dict[str, list[Any]] = {loss: [] for loss in LOSSES}
+    stacked: dict[str, list[Any]] = {loss: [] for loss in STORED}
     for cell in group:
         rows = _readout(cell, readout)
         order = np.lexsort((rows["target"].to_numpy(), rows["unit"].map(position).to_numpy()))
-        for loss in LOSSES:
+        for loss in STORED:
             stacked[loss].append(rows[loss].to_numpy(np.float64)[order].reshape(len(units), -1))
     return {loss: np.stack(parts) for loss, parts in stacked.items()}
 

@@ -20,6 +20,7 @@ from transferstats.stats.decay_selection import compare_decay
 from transferstats.stats.depth import depth_profile
 from transferstats.stats.estimation import estimate
 from transferstats.stats.null import null_test, shared_lens_test
+from transferstats.stats.planning import plan_study
 
 N_LAYERS = 5
 SUMMARY = ("mean", "forward", "backward", "asymmetry", "slope")
@@ -80,6 +81,7 @@ def dataset_of(grid: TransferGrid, index: int) -> DatasetEvidence:
             "shared": test.excess.headline,
             "shared_null": test.test.estimates[-1],
             "shared_test": test,
+            "plan": plan_study(alone, seeds=[3, 5, 10], units=[50, 200], smallest=0.05),
         },
     )
 

@@ -52,6 +52,7 @@ def test_everything_a_reader_expects_is_there(study_files: Mapping[str, bytes]) 
         "depth-2-code",
     ]
     drawn += ["distance-1-wikitext", "shares-1-wikitext", "shared-1-wikitext", "null-distribution-1-wikitext"]
+    drawn += ["plan-2-code"]
     for name in drawn:
         for ending in ("svg", "pdf"):
             assert f"figures/{name}.{ending}" in study_files, name

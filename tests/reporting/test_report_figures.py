@@ -8,22 +8,26 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib import resources
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
+from transferstats.errors import DataError
 from transferstats.reporting import figure
-from transferstats.reporting.canvas import COOL, NAMES, ON_COOL, WARM, draw_pdf, draw_svg, inline, standalone
+from transferstats.reporting.canvas import COOL, NAMES, ON_COOL, WARM, draw_pdf, draw_svg, inline, save, standalone
 from transferstats.reporting.figures import pictures, slug
+from transferstats.reporting.figures_claims import rows_shown
 from transferstats.reporting.figures_curves import logarithmic
 from transferstats.reporting.figures_matrix import draw_matrix, includes_zero, step_of
 from transferstats.reporting.wording import short_layers
 from transferstats.results import Estimate, Evidence
 from transferstats.simulation import simulate_grid, true_penalty
+from transferstats.stats.description import describe
 from transferstats.stats.null import null_test, shared_lens_test
-from transferstats.stats.planning import plan_study
+from transferstats.stats.planning import plan_study, size_study
 from transferstats.stats.regression import regress
 
 
@@ -200,6 +204,10 @@ def kinds() -> list[Any]:
         null_test(grid, "cells"),
         shared_lens_test(grid, 0.05),
         plan_study(grid, seeds=[3, 5], units=[50, 100], smallest=0.05),
+        plan_study(grid, seeds=[3, 20], units=[50, 100]),
+        size_study(grid, half_width=0.03),
+        size_study(grid, half_width=1e-9),
+        describe(grid),
         regress("penalty ~ distance", grid),
     ]
 
@@ -245,3 +253,22 @@ def test_a_log_scale_is_used_only_where_it_can_be(study: Evidence) -> None:
     assert not logarithmic(replace(own, estimate=np.full(5, top)), {"prior": np.asarray(2 * top)})
     assert logarithmic(own, {"logit": np.full(5, 100 * top)})
     assert not logarithmic(own, {"logit": np.full(5, 100 * top), "final": np.asarray(0.0)})
+
+
+def test_a_forest_too_long_for_a_page_shows_the_averages(study: Evidence) -> None:
+    few = [claim for claim in study.claims if claim.estimate is not None]
+    assert list(rows_shown(few)) == few
+    assert {claim.dataset for claim in rows_shown(few * 8)} == {"average"}
+    alone = [claim for claim in few if claim.dataset != "average"]
+    assert len(rows_shown(alone * 8)) == 8 * len(alone)
+
+
+@pytest.mark.parametrize("name", ["plan.svg", "plan.pdf", "plan.png"])
+def test_figures_are_saved_to_the_same_bytes(study: Evidence, tmp_path: Path, name: str) -> None:
+    written = []
+    for _ in range(2):
+        save(figure(study.datasets[0].extras["plan"]), tmp_path / name)
+        written.append((tmp_path / name).read_bytes())
+    assert written[0] == written[1]
+    with pytest.raises(DataError, match="use a name that ends in"):
+        save(figure(study), tmp_path / "x.gif")

@@ -10,7 +10,10 @@ from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from transferstats.reporting import formats
 from transferstats.reporting.documents import report_files
@@ -166,8 +169,6 @@ def test_formula_guard_leaves_harmless_text_alone() -> None:
 
 
 def test_a_table_escapes_titles_notes_and_footnotes() -> None:
-    import pandas as pd
-
     name = NASTY["markup"]
     shown = Table(
         "t",
@@ -184,3 +185,51 @@ def test_a_table_escapes_titles_notes_and_footnotes() -> None:
     assert "<img" not in shown.html()
     assert shown.typst().count("#figure(") == 1
     assert csv_text(shown.data).count("\n") == 2
+
+
+HOSTILE = st.text(
+    alphabet=st.one_of(
+        st.sampled_from(
+            list("<>&\"'\\{}$#%_^~|*`[]()=+-@!/;:\n\r\t\x00\x1b\u202e\u202d\u200f\u2028\u05e9\u0634\ud800")
+        ),
+        st.characters(),
+    ),
+    min_size=1,
+    max_size=300,
+)
+
+
+@settings(max_examples=200)
+@given(HOSTILE)
+def test_any_text_is_inert_in_every_syntax(name: str) -> None:
+    shown = Table("t", name, ("a", "b"), "lr", ((Cell(name), Cell("1")),), name, pd.DataFrame({"x": [name]}))
+    page = Tags()
+    page.feed(shown.html())
+    assert {tag for tag, _ in page.tags} <= {
+        "div",
+        "table",
+        "caption",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "bdi",
+        "p",
+    }
+    assert formats.legible(name) in "".join(page.text)
+    row = next(line for line in shown.markdown().splitlines() if line.endswith("| 1 |"))
+    assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) == 3
+    assert not re.search(r"<(?=[A-Za-z/!?])", row)
+    assert shown.latex().count("\\end{tabular}") == 1
+    assert len(shown.latex().splitlines()) == 14
+    literal = typst_string(name)
+    assert not re.search(r'(?<!\\)(\\\\)*"', literal[1:-1])
+    cell = list(
+        csv.reader(io.StringIO(csv_text(shown.data).encode("utf-8", "backslashreplace").decode(), newline=""))
+    )[1]
+    assert len(cell) == 1
+    assert not cell[0].lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r"))
+    lines = shown.text().splitlines()
+    assert lines[3].endswith(" 1")
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\u202a-\u202e\u2066-\u2069]", shown.text())

@@ -14,11 +14,12 @@ from transferstats.reporting import sentence
 from transferstats.results import Claim, Estimate, Evidence, RelevanceTest, Result
 from transferstats.simulation import simulate_grid, true_penalty
 from transferstats.stats.comparison import compare
+from transferstats.stats.description import describe
 from transferstats.stats.estimation import estimate
 from transferstats.stats.multiplicity import adjust
 from transferstats.stats.null import null_test, shared_lens_test
 from transferstats.stats.permutation import order_test
-from transferstats.stats.planning import plan_study
+from transferstats.stats.planning import plan_study, size_study
 from transferstats.stats.regression import regress
 from transferstats.stats.relevance import relevance_test
 from transferstats.stats.reliability import measure_reliability
@@ -82,9 +83,8 @@ SNAPSHOTS = [
     ),
     (
         of(0.2, np.nan, np.nan, unit="nats/image", dataset="average"),
-        "Mean transfer penalty was 0.200 nats/image, no interval could be formed, 5 seeds × 120 images (average "
-        "over "
-        "datasets).",
+        "Mean transfer penalty was 0.200 nats/image, no interval could be formed, 5 seeds a dataset, 120 "
+        "images in all (average over datasets).",
     ),
     (
         of(0.4, 0.3, 0.5, "ratio", unit="", dataset=""),
@@ -128,11 +128,22 @@ def claim(verdict: str, **changes: Any) -> Claim:
 def test_claim_snapshot() -> None:
     assert sentence(claim("exceeds")) == (
         "C4, dataset wikitext. The mean of the off-diagonal penalties was 0.153 nats/token, 95\u00a0% CI "
-        "[0.132, 0.174], t(6.2) = 14.57, 5 seeds × 120 documents (dataset wikitext); p of the claim < 0.0001, "
-        "Holm-adjusted 0.0002; too small to matter: ±\u00a00.05 nats/token. Verdict on “Penalties are large "
-        "enough "
+        "[0.132, 0.174], t(6.2) = 14.57, 5 seeds × 120 documents (dataset wikitext); p < 0.0001 "
+        "(test of the claim), Holm-adjusted p = 0.0002; too small to matter: ±\u00a00.05 nats/token. Verdict on "
+        "“Penalties are large enough "
         "to matter”: exceeds; the interval lies beyond 0.05. Note: 3 seeds: valid, but wide."
     )
+
+
+def test_equivalence_names_its_test_and_writes_a_real_sign() -> None:
+    text = sentence(claim("within", reason="both one-sided tests put it inside +-0.05"))
+    assert "p < 0.0001 (two one-sided tests), Holm-adjusted p = 0.0002" in text
+    assert "put it inside ±0.05." in text
+
+
+def test_an_average_counts_seeds_by_dataset_and_units_together() -> None:
+    noted = of(0.2, 0.1, 0.3, dataset="average", note="a: 9 units in 3 clusters; clusters are what is sampled")
+    assert "5 seeds a dataset, 120 clusters of documents in all (average over datasets)" in sentence(noted)
 
 
 def test_untested_claim_says_so_and_states_no_number() -> None:
@@ -171,6 +182,8 @@ def results(study: Evidence) -> list[Result]:
         shared_lens_test(data, 0.05),
         regress("penalty ~ distance * direction", data),
         plan_study(data, seeds=[3, 5], units=[50, 100], smallest=0.05),
+        size_study(data, half_width=0.05),
+        describe(data),
         compare(data, data),
         *measure_reliability(data),
         *order_test(data),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from transferstats.grid import TransferGrid
 from transferstats.results import COLUMNS
 from transferstats.simulation import Regime, simulate_grid, simulate_penalties, true_penalty
 from transferstats.stats.crossed import crossed_estimate, interval_from_parts, variance_parts
-from transferstats.stats.planning import Components, _one, plan_study
+from transferstats.stats.planning import Components, _one, plan_study, size_study
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +85,42 @@ def test_pilots_that_teach_nothing(grid: TransferGrid) -> None:
         plan_study(grid, seeds=[1], units=[10], smallest=0.1)
     with pytest.raises(DesignError, match="smallest must be"):
         plan_study(grid, seeds=[3], units=[10], smallest=0)
+
+
+def test_the_size_of_a_study_is_the_smallest_that_suffices(grid: TransferGrid) -> None:
+    """Checked against the plan of that size, and of one unit less."""
+    size = size_study(grid, half_width=0.03, seeds=[20, 2, 4, 8])
+    assert size.seeds.tolist() == [2, 4, 8, 20]
+    reached = np.isfinite(size.units)
+    assert not reached[0]
+    assert reached[-1]
+    assert (np.diff(size.units[reached]) <= 0).all()
+    assert (size.floor[~reached] > 0.03).all()
+    for seeds, units in zip(size.seeds[reached], size.units[reached], strict=True):
+        plan = plan_study(grid, seeds=[int(seeds)], units=[int(units) - 1, int(units)])
+        assert plan.half_width[0] > 0.03 >= plan.half_width[1]
+    assert list(size.tidy().columns[: len(COLUMNS)]) == list(COLUMNS)
+    assert size.glance()["fewest_units"][0] == size.units[-1]
+
+
+def test_a_plan_without_a_smallest_has_no_power(grid: TransferGrid) -> None:
+    with_power = plan_study(grid, seeds=[3], units=[50], smallest=0.05)
+    without = plan_study(grid, seeds=[3], units=[50])
+    assert without.half_width[0] == with_power.half_width[0]
+    assert np.isnan(without.power_exceeds[0])
+    assert np.isnan(without.power_within[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"half_width": 0.0}, "half_width must be a positive number"),
+        ({"half_width": float("nan")}, "half_width must be a positive number"),
+        ({"half_width": 0.1, "seeds": [1]}, "none below 2"),
+        ({"half_width": 0.1, "seeds": []}, "none below 2"),
+        ({"half_width": 0.1, "statistic": "cells"}, "choose a scalar statistic"),
+    ],
+)
+def test_sizes_that_mean_nothing_are_refused(grid: TransferGrid, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(DesignError, match=words):
+        size_study(grid, **options)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from transferstats.reporting.citations import cite
 from transferstats.reporting.documents import report
-from transferstats.reporting.figures import figure
-from transferstats.reporting.macros import numbers
 from transferstats.reporting.sentences_models import sentence
-from transferstats.reporting.tables import table
+from transferstats.reporting.subjects import figure, numbers
+from transferstats.reporting.tables_plan import table
 
 __all__ = ["cite", "figure", "numbers", "report", "sentence", "table"]

@@ -7,12 +7,16 @@ light, dark and print. Every series also differs by marker or dash, so that none
 from __future__ import annotations
 
 import io
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from transferstats.errors import DataError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -140,6 +144,20 @@ def draw_pdf(figure: Figure) -> bytes:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="pdf", metadata=nothing)
     return buffer.getvalue()
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure as .svg or .pdf (the same bytes every time), or as .png; DataError for other names."""
+    target = Path(path)
+    if target.suffix == ".svg":
+        target.write_text(standalone(draw_svg(figure), target.stem, ""), encoding="utf-8")
+    elif target.suffix == ".pdf":
+        target.write_bytes(draw_pdf(figure))
+    elif target.suffix == ".png":
+        with style():
+            figure.savefig(target, dpi=200, facecolor="white", metadata={"Software": None})
+    else:
+        raise DataError(f"cannot draw {target.name}: use a name that ends in .svg, .pdf or .png")
 
 
 def standalone(svg: str, title: str, description: str) -> str:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from transferstats.reporting import formats, wording
 from transferstats.reporting.figures_matrix import MOST_PRINTED
-from transferstats.results import DatasetEvidence, DecayFit, Estimate, Evidence, NullTest
+from transferstats.results import Claim, DatasetEvidence, DecayFit, Estimate, Evidence, NullTest, StudyPlan
 from transferstats.results.base import FloatArray
 
 MATRICES: Mapping[str, str] = {
@@ -37,7 +37,12 @@ def forest(x: Evidence) -> str:
 
 def forest_alt(x: Evidence) -> str:
     """Verdict of each row in words."""
-    rows = [f"{claim.key} {claim.dataset}: {claim.verdict}" for claim in x.claims]
+    return rows_alt(x.claims)
+
+
+def rows_alt(claims: Sequence[Claim]) -> str:
+    """Verdict of each row in words."""
+    rows = [f"{claim.key} {claim.dataset}: {claim.verdict}" for claim in claims]
     return formats.legible(f"Intervals of {len(rows)} claims. " + "; ".join(rows) + ".", 1200)
 
 
@@ -203,3 +208,25 @@ def shares_alt(terms: Sequence[Estimate]) -> str:
         split = ", ".join(f"{name} {formats.percent(float(share))}" for name, share in one.share_by_source.items())
         parts.append(f"{wording.term_name(one.terms[0])}: {split}")
     return formats.legible("; ".join(parts) + ".", 900)
+
+
+def plan(x: StudyPlan) -> str:
+    """Caption of half-width against units."""
+    noun = wording.units_noun(x.estimate.unit)
+    return (
+        f"Expected half-width of the {formats.level(x.estimate.conf_level)} interval of the "
+        f"{wording.term_name(x.estimate.terms[0]).lower()}, for new seeds and new {noun}s, if the study had other "
+        f"numbers of them; from the variance components of this study, "
+        f"{wording.sample_size(x.pilot_seeds, x.pilot_units, x.estimate.unit)}, which are estimates themselves. "
+        "Where the shaded region is drawn, half-widths in it are below the smallest penalty of interest."
+    )
+
+
+def plan_alt(x: StudyPlan) -> str:
+    """Widest and narrowest plan in words."""
+    unit = formats.legible(x.estimate.unit, 40)
+    ends = []
+    for index in (int(np.argmax(x.half_width)), int(np.argmin(x.half_width))):
+        size = wording.sample_size(int(x.seeds[index]), int(x.units[index]), x.estimate.unit)
+        ends.append(f"{formats.number(float(x.half_width[index]))} {unit} with {size}")
+    return formats.legible(f"Expected half-width falls from {ends[0]} to {ends[1]}.")

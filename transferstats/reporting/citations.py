@@ -126,6 +126,13 @@ def cite(x: object) -> str:
     Raises
     ------
     TypeError: x is not a result.
+
+    Examples
+    --------
+    >>> import transferstats as ts
+    >>> grid = ts.simulate_grid(n_seeds=4, n_units=40, rng=1).grid
+    >>> ts.cite(ts.estimate(grid)).split("{")[0]
+    '@article'
     """
     raise TypeError(f"no references for {type(x).__name__}; pass a result of transferstats")
 

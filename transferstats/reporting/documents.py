@@ -12,20 +12,18 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
 from transferstats.provenance import library_versions
-from transferstats.reporting import formats
 from transferstats.reporting.canvas import draw_pdf, draw_svg, standalone
 from transferstats.reporting.citations import cite
-from transferstats.reporting.figures import Picture, pictures
-from transferstats.reporting.inventory import study_tables
-from transferstats.reporting.macros import numbers
+from transferstats.reporting.content import Content
+from transferstats.reporting.figures import Picture
 from transferstats.reporting.renderers import csv_text
+from transferstats.reporting.subjects import content
 from transferstats.reporting.tables import Table
-from transferstats.results import Evidence
+from transferstats.results import Evidence, SubjectComparison
 
 LONG_TABLES = ("cells", "certificates")
 """Tables of one row a cell or lens: CSV only, too long for a paper."""
@@ -44,51 +42,59 @@ class Drawn:
 class Study:
     """All parts of one report, drawn and laid out but not yet written."""
 
-    evidence: Evidence
+    content: Content
     drawn: tuple[Drawn, ...]
-    tables: tuple[tuple[str, Table], ...]
+
+    @property
+    def tables(self) -> tuple[tuple[str, Table], ...]:
+        """(section, table) of every table."""
+        return self.content.tables
 
 
-@singledispatch
-def report(x: object, path: str | os.PathLike[str]) -> Path:
-    """Write the report of a study as a folder.
+def report(x: Evidence | SubjectComparison, path: str | os.PathLike[str]) -> Path:
+    """Write the report of a study, or of a comparison of several subjects, as a folder.
 
     Parameters
     ----------
-    x: Evidence, as ``evaluate`` returns it.
+    x: Evidence, as ``evaluate`` returns it, or SubjectComparison, as ``compare_subjects`` does.
     path: folder to write; made if absent. Files of an earlier report there are replaced.
 
     Returns
     -------
     Path of ``index.html``, one self-contained page. Beside it: report.md, figures/ (svg, pdf), tables/ (csv,
     tex, md, typ), numbers.tex/.json/.typ, references.bib, manifest.json, and report.pdf where typst is installed.
+    The same result gives the same bytes.
 
     Raises
     ------
-    TypeError: x is not Evidence. OSError: the folder cannot be written; nothing is left half written.
+    TypeError: x has no report. OSError: the folder cannot be written; nothing is left half written.
+
+    Examples
+    --------
+    >>> import tempfile, transferstats as ts
+    >>> evidence = ts.evaluate(ts.simulate_grid(n_seeds=3, n_units=20, rng=5).grid, smallest=0.05)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ts.report(evidence, folder).name
+    'index.html'
     """
-    raise TypeError(f"no report for {type(x).__name__}; pass the Evidence that evaluate(grid, smallest) returns")
-
-
-@report.register
-def _evidence(x: Evidence, path: str | os.PathLike[str]) -> Path:
     folder = Path(path)
     files = report_files(x)
     _remove_stale(folder, files)
-    for name, content in files.items():
-        _write(folder / name, content)
+    for name, made in files.items():
+        _write(folder / name, made)
     return folder / "index.html"
 
 
-def report_files(x: Evidence) -> dict[str, bytes]:
+def report_files(x: Evidence | SubjectComparison) -> dict[str, bytes]:
     """Every file of a report by relative path; the manifest, which names the others, comes last."""
     from transferstats.reporting.html import page
     from transferstats.reporting.markdown import document
     from transferstats.reporting.pdf import try_pdf
 
-    study = Study(x, tuple(_drawn(one) for one in pictures(x)), tuple(study_tables(x)))
+    told = content(x)
+    study = Study(told, tuple(_drawn(one) for one in told.pictures))
     texts: dict[str, str] = {"index.html": page(study), "report.md": document(study)}
-    named = numbers(x)
+    named = told.numbers
     texts.update({"numbers.tex": named.tex(), "numbers.json": named.json(), "numbers.typ": named.typ()})
     texts["references.bib"] = cite(x)
     for one in study.drawn:
@@ -102,7 +108,7 @@ def report_files(x: Evidence) -> dict[str, bytes]:
     pdf, remark = try_pdf(study, {one.picture.name: one.pdf for one in study.drawn})
     if pdf is not None:
         files["report.pdf"] = pdf
-    files["manifest.json"] = manifest(x, files, remark).encode()
+    files["manifest.json"] = manifest(told, files, remark).encode()
     return files
 
 
@@ -123,27 +129,14 @@ def _table_files(shown: Table) -> dict[str, str]:
     return files
 
 
-def manifest(x: Evidence, files: Mapping[str, bytes], remark: str) -> str:
+def manifest(told: Content, files: Mapping[str, bytes], remark: str) -> str:
     """What went in (provenance), what made it (versions), what came out (sha256 of every file)."""
     body = {
-        "subject": formats.legible(x.subject),
-        "loss": x.loss,
-        "unit": x.unit,
-        "smallest": x.smallest,
-        "conf_level": x.conf_level,
-        "datasets": [
-            {
-                "name": formats.legible(d.dataset),
-                "n_seeds": d.n_seeds,
-                "n_units": d.n_units,
-                "n_clusters": d.n_clusters,
-            }
-            for d in x.datasets
-        ],
-        "inputs": jsonable(x.provenance),
+        **told.summary,
+        "inputs": jsonable(told.provenance),
         "report_versions": dict(library_versions()) | drawing_versions(),
         "remarks": [remark] if remark else [],
-        "files": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
+        "files": {name: hashlib.sha256(made).hexdigest() for name, made in sorted(files.items())},
     }
     return json.dumps(body, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n"
 
@@ -193,12 +186,12 @@ def _remove_stale(folder: Path, files: Mapping[str, bytes]) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, made: bytes) -> None:
     """Write beside, then move into place: a full disk leaves the old file whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.write_bytes(content)
+        temporary.write_bytes(made)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

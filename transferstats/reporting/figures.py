@@ -15,7 +15,8 @@ from transferstats.reporting import captions, formats, wording
 from transferstats.reporting.figures_claims import draw_bars, draw_forest, draw_shares, draw_terms
 from transferstats.reporting.figures_curves import draw_by_layer, draw_depth, draw_distance
 from transferstats.reporting.figures_matrix import draw_matrix, includes_zero
-from transferstats.reporting.figures_null import draw_null, draw_plan, null_frame
+from transferstats.reporting.figures_null import draw_null, null_frame
+from transferstats.reporting.figures_plan import draw_plan, draw_size
 from transferstats.reporting.sentences import scalar_terms
 from transferstats.reporting.tables import ordered_claims
 from transferstats.results import (
@@ -24,6 +25,7 @@ from transferstats.results import (
     DecayComparison,
     DecayFit,
     DecayFits,
+    Description,
     Estimate,
     Estimates,
     Evidence,
@@ -32,6 +34,7 @@ from transferstats.results import (
     RelevanceTest,
     SharedLensTest,
     StudyPlan,
+    StudySize,
 )
 
 if TYPE_CHECKING:
@@ -74,6 +77,13 @@ def figure(x: object) -> Figure:
     Raises
     ------
     TypeError: x has no figure.
+
+    Examples
+    --------
+    >>> import transferstats as ts
+    >>> grid = ts.simulate_grid(n_seeds=4, n_units=40, rng=1).grid
+    >>> len(ts.figure(ts.estimate(grid, "distance")).axes)
+    1
     """
     raise TypeError(f"no figure for {type(x).__name__}; pass a result of transferstats")
 
@@ -112,6 +122,12 @@ def _dataset(x: DatasetEvidence) -> Figure:
     return draw_matrix(values, unsure, layers, label=f"mean penalty, {formats.legible(x.cells.unit)}")
 
 
+@figure.register(Description)
+def _description(x: Description) -> Figure:
+    nothing = np.zeros(x.matrix.shape, dtype=bool)
+    return draw_matrix(x.matrix, nothing, x.layers, label=f"mean penalty, {formats.legible(x.unit)}")
+
+
 @figure.register(DecayFit)
 def _decay_fit(x: DecayFit) -> Figure:
     label = f"penalty, {formats.legible(x.unit)}"
@@ -137,6 +153,11 @@ def _null_test(x: NullTest) -> Figure:
 @figure.register(StudyPlan)
 def _plan(x: StudyPlan) -> Figure:
     return draw_plan(x)
+
+
+@figure.register(StudySize)
+def _size(x: StudySize) -> Figure:
+    return draw_size(x)
 
 
 @figure.register(RegressionFit)
@@ -176,6 +197,7 @@ def pictures(x: Evidence) -> Iterator[Picture]:
         yield _depth(x, data, tail)
         yield from _by_layer(x, data, tail)
         yield _shares(x, data, tail)
+        yield from _plans(data, tail)
 
 
 def _matrices(x: Evidence, data: DatasetEvidence, tail: str) -> Iterator[Picture]:
@@ -352,3 +374,19 @@ def _shares(x: Evidence, data: DatasetEvidence, tail: str) -> Picture:
         lambda: draw_shares(terms),
         data.summary.tidy(),
     )
+
+
+def _plans(data: DatasetEvidence, tail: str) -> Iterator[Picture]:
+    """The curve of a plan, where the evidence has one."""
+    plan = data.extras.get("plan")
+    if isinstance(plan, StudyPlan):
+        yield Picture(
+            f"plan-{tail}",
+            "shares",
+            formats.legible(data.dataset),
+            f"What a larger study would show, {formats.legible(data.dataset)}",
+            captions.plan(plan),
+            captions.plan_alt(plan),
+            lambda: draw_plan(plan),
+            plan.tidy(),
+        )

@@ -22,13 +22,16 @@ from transferstats.reporting.canvas import (
     new_figure,
     style,
 )
-from transferstats.results import Claim, Estimate
+from transferstats.results import AVERAGE, Claim, Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from transferstats.results.base import FloatArray
+
+MOST_ROWS = 40
+"""A forest with more rows shows the averages over datasets only; the table has every row."""
 
 ROW = 0.34
 """Inches a row of a forest."""
@@ -37,7 +40,7 @@ ROW = 0.34
 def draw_forest(claims: Sequence[Claim]) -> Figure:
     """Intervals of all tested claims, one panel a unit, the region too small to matter shaded."""
     groups: dict[str, list[Claim]] = {}
-    for claim in claims:
+    for claim in rows_shown(claims):
         if claim.estimate is not None:
             groups.setdefault(claim.estimate.unit, []).append(claim)
     with style():
@@ -51,6 +54,12 @@ def draw_forest(claims: Sequence[Claim]) -> Figure:
         for (unit, group), axes in zip(groups.items(), panels[:, 0], strict=True):
             _forest_panel(axes, group, unit)
     return figure
+
+
+def rows_shown(claims: Sequence[Claim]) -> Sequence[Claim]:
+    """All rows, or only those of the averages where all would be too many for a page."""
+    averages = [claim for claim in claims if claim.dataset == AVERAGE]
+    return averages if averages and len(claims) > MOST_ROWS else claims
 
 
 def _forest_panel(axes: Axes, claims: Sequence[Claim], unit: str) -> None:

@@ -1,4 +1,4 @@
-"""Figures of tests and plans: seeds beside null replicates, and what a larger study would show."""
+"""Figure of a test against the null: seeds beside null replicates."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from transferstats.reporting import formats, wording
-from transferstats.reporting.canvas import BAND, BLUE, INK, MUTED, ORANGE, SERIES, light_grid, new_figure, style
-from transferstats.results import NullTest, StudyPlan
+from transferstats.reporting import formats
+from transferstats.reporting.canvas import BLUE, INK, MUTED, ORANGE, light_grid, new_figure, style
+from transferstats.results import NullTest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +32,7 @@ def draw_null(x: NullTest, *, label: str) -> Figure:
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(label)
+        axes.locator_params(axis="x", nbins=6)
         light_grid(axes, "x")
         figure.legend(loc="outside lower center", ncols=2)
     return figure
@@ -55,37 +56,6 @@ def _dots(axes: Axes, values: FloatArray, row: float, colour: str, marker: str, 
     )
     mean = float(np.mean(values))
     axes.plot([mean, mean], [row - 0.14, row + 0.14], color=INK, linewidth=2)
-
-
-def draw_plan(x: StudyPlan) -> Figure:
-    """Expected half-width against the number of units, one line a number of seeds."""
-    with style():
-        figure = new_figure(height=3.6)
-        axes = figure.add_subplot()
-        noun = wording.units_noun(x.estimate.unit)
-        for number, seeds in enumerate(sorted({int(k) for k in x.seeds})):
-            chosen = x.seeds == seeds
-            order = np.argsort(x.units[chosen])
-            colour, dash, marker = SERIES[number % len(SERIES)]
-            axes.plot(
-                x.units[chosen][order],
-                x.half_width[chosen][order],
-                color=colour,
-                linestyle=dash,
-                marker=marker,
-                label=formats.plural(seeds, "seed"),
-            )
-        axes.set_xscale("log")
-        ticks = sorted({int(n) for n in x.units})
-        axes.set_xticks(ticks, [str(n) for n in ticks])
-        axes.minorticks_off()
-        axes.axhspan(0, max(map(abs, x.smallest)), color=BAND, linewidth=0, zorder=0)
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel(f"{noun}s a dataset")
-        axes.set_ylabel(f"expected half-width, {formats.legible(x.estimate.unit, 40)}")
-        light_grid(axes)
-        figure.legend(loc="outside lower center", ncols=3)
-    return figure
 
 
 def null_frame(x: NullTest) -> pd.DataFrame:

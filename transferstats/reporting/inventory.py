@@ -10,6 +10,7 @@ import pandas as pd
 
 from transferstats.reporting import formats, wording
 from transferstats.reporting.figures import decay_fits, matrix_frame, slug
+from transferstats.reporting.sentences import capital, ended
 from transferstats.reporting.tables import Cell, Table, table, tidy_table
 from transferstats.results import AVERAGE, DatasetEvidence, Estimate, Evidence, Result
 
@@ -261,6 +262,7 @@ def limits(x: Evidence) -> list[str]:
         "A pure influence of distance: large distances involve only the outermost layers.",
         *_limits_of_null(x),
         *_limits_of_certificates(x.certificates),
+        *_limits_of_source(x),
     ]
     few = min(data.n_seeds for data in x.datasets)
     if few <= 3:
@@ -295,6 +297,12 @@ def _limits_of_null(x: Evidence) -> Iterator[str]:
     shared = [formats.legible(data.dataset) for data in x.datasets if "shared" not in data.extras]
     if shared:
         yield f"Whether one lens serves every layer: no shared lens was evaluated for {formats.joined(shared)}."
+
+
+def _limits_of_source(x: Evidence) -> Iterator[str]:
+    """What the reader of somebody else's file had to say about it."""
+    for text in x.provenance.get("caveats", ()):
+        yield ended(capital(formats.legible(text)))
 
 
 def _limits_of_certificates(certificates: pd.DataFrame) -> Iterator[str]:

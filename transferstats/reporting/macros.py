@@ -72,10 +72,18 @@ class Numbers:
         }
         return json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
+    @staticmethod
+    def collected(pairs: Iterator[tuple[str, NamedNumber]]) -> Numbers:
+        """Numbers from (name without prefix, number), names made unique."""
+        return _collected(pairs)
+
     def typ(self) -> str:
         """Typst: one ``#let`` a number, as text."""
         lines = [f"#let {name} = {typst_string(entry.text)}" for name, entry in self.entries.items()]
         return "\n".join(["// Written by transferstats.", *lines]) + "\n"
+
+
+Pair = tuple[str, NamedNumber]
 
 
 def _comment(text: str) -> str:
@@ -90,6 +98,13 @@ def numbers(x: object) -> Numbers:
     Raises
     ------
     TypeError: x has no named numbers.
+
+    Examples
+    --------
+    >>> import transferstats as ts
+    >>> grid = ts.simulate_grid(n_seeds=4, n_units=40, rng=1).grid
+    >>> list(ts.numbers(ts.estimate(grid, "mean")))[:2]
+    ['TransferMean', 'TransferMeanCI']
     """
     raise TypeError(f"no numbers for {type(x).__name__}; pass a result of transferstats")
 
@@ -120,7 +135,7 @@ def _decays(x: DecayFits) -> Numbers:
 
 @numbers.register
 def _claim(x: Claim) -> Numbers:
-    return _collected(_of_claim(x, ""))
+    return _collected(claim_numbers(x, ""))
 
 
 @numbers.register
@@ -133,9 +148,6 @@ def _evidence(x: Evidence) -> Numbers:
     return _collected(_of_evidence(x))
 
 
-Pair = tuple[str, NamedNumber]
-
-
 def _of_evidence(x: Evidence) -> Iterator[Pair]:
     yield "Layers", _count(len(x.layers), "layers")
     yield "Datasets", _count(len(x.datasets), "datasets")
@@ -146,14 +158,14 @@ def _of_evidence(x: Evidence) -> Iterator[Pair]:
     yield "Level", NamedNumber(formats.level(x.conf_level), x.conf_level, "confidence level")
     headline = headline_claims(x)
     for claim in headline:
-        yield from _of_claim(claim, "")
+        yield from claim_numbers(claim, "")
     yield from _headline_terms(headline)
     single = len(x.datasets) == 1
     for data in x.datasets:
         part = camel(data.dataset)
         for claim in x.claims:
             if claim.dataset == data.dataset and not single:
-                yield from _of_claim(claim, part)
+                yield from claim_numbers(claim, part)
         yield from _of_dataset(data, "" if single else part)
 
 
@@ -168,7 +180,8 @@ def _headline_terms(claims: list[Claim]) -> Iterator[Pair]:
             yield from _of_estimates([claim.estimate], "")
 
 
-def _of_claim(claim: Claim, part: str) -> Iterator[Pair]:
+def claim_numbers(claim: Claim, part: str) -> Iterator[Pair]:
+    """Verdict, estimate and p-values of a claim; ``part`` goes before the name."""
     name = f"{part}Claim{camel(claim.key)}"
     where = f"{claim.key}, {wording.dataset_phrase(claim.dataset)}"
     yield f"{name}Verdict", NamedNumber(claim.verdict, math.nan, f"verdict on {where}")
@@ -194,6 +207,11 @@ def _of_estimates(estimates: list[Estimate] | tuple[Estimate, ...], part: str) -
         for one in scalar_terms(estimate):
             where = f"{one.terms[0]}, {wording.dataset_phrase(one.dataset) or 'all'}"
             yield from _of_one(one, part + camel(one.terms[0]), where)
+
+
+def estimate_numbers(one: Estimate, owner: str, name: str) -> Iterator[Pair]:
+    """Numbers of a scalar estimate that belongs to a named owner, such as a subject."""
+    yield from _of_one(one, camel(owner) + camel(name), f"{name}, {formats.legible(owner)}")
 
 
 def _of_one(one: Estimate, name: str, where: str) -> Iterator[Pair]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transferstats.reporting.html import ABSENT, SECTIONS
-from transferstats.reporting.inventory import design, limits
 from transferstats.reporting.renderers import escape_markdown
-from transferstats.reporting.sentences import claim_sentences, design_sentence
 from transferstats.reporting.tables import Table
 
 if TYPE_CHECKING:
@@ -19,18 +16,18 @@ MOST_ROWS = 40
 
 def document(study: Study) -> str:
     """The whole report as Markdown text."""
-    x = study.evidence
-    lines = [f"# Lens transfer in {escape_markdown(x.subject)}", "", escape_markdown(design_sentence(x)), ""]
+    told = study.content
+    lines = [f"# {escape_markdown(told.title)}", "", escape_markdown(told.lead), ""]
     lines += ["## Verdicts", "", *_tables(study, "verdicts"), *_figures(study, "verdicts")]
     lines += ["## In sentences", ""]
-    lines += [f"- {escape_markdown(text)}" for text in claim_sentences(x)]
-    for anchor, heading, introduction in SECTIONS:
-        body = [*_figures(study, anchor), *_tables(study, anchor)]
-        lines += ["", f"## {heading}", "", introduction, "", *(body or [ABSENT.get(anchor, "Nothing to show.")])]
+    lines += [f"- {escape_markdown(text)}" for text in told.sentences]
+    for chapter in told.chapters:
+        body = [*_figures(study, chapter.anchor), *_tables(study, chapter.anchor)]
+        lines += ["", f"## {chapter.heading}", "", chapter.introduction, "", *(body or [chapter.absent])]
     lines += ["", "## Design and estimand", ""]
-    lines += [f"- **{escape_markdown(term)}**: {escape_markdown(text)}" for term, text in design(x)]
+    lines += [f"- **{escape_markdown(term)}**: {escape_markdown(text)}" for term, text in told.design]
     lines += ["", "## What these data cannot show", ""]
-    lines += [f"- {escape_markdown(text)}" for text in limits(x)]
+    lines += [f"- {escape_markdown(text)}" for text in told.limits]
     lines += ["", "Provenance and the sha256 of every file: [manifest.json](manifest.json). Methods: "]
     lines += ["[references.bib](references.bib).", ""]
     return "\n".join(lines)

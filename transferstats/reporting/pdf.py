@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transferstats.reporting import formats, wording
-from transferstats.reporting.html import ABSENT, SECTIONS
-from transferstats.reporting.inventory import design, limits
+from transferstats.reporting import wording
 from transferstats.reporting.renderers import notes, typst_string
-from transferstats.reporting.sentences import claim_sentences, design_sentence
 
 if TYPE_CHECKING:
     from transferstats.reporting.documents import Drawn, Study
@@ -27,6 +25,9 @@ MOST_ROWS = 24
 
 WIDE = frozenset({"Claim"})
 """Columns that take the width that the others leave."""
+
+WIDEST, TALLEST = 101.0, 195.0
+"""Millimetres of a floating figure: 58 % of the text width, and a page without title and caption."""
 
 WHOLE = 14
 """Tables of up to this many rows are not torn apart by the end of a page."""
@@ -77,20 +78,20 @@ def try_pdf(study: Study, figures: Mapping[str, bytes]) -> tuple[bytes | None, s
 
 def source(study: Study) -> str:
     """The report in Typst; all foreign text stands in string literals."""
-    x = study.evidence
-    title = f"Lens transfer in {formats.legible(x.subject)}"
+    told = study.content
+    title = told.title
     parts = [f"#set document(title: {typst_string(title)}, date: none)", PREAMBLE]
-    parts += [f"#heading(level: 1, {typst_string(title)})", _text(design_sentence(x))]
-    parts += [_heading("Verdicts"), *_tables(study, "verdicts"), *_plates(study, "verdicts")]
-    parts += [_heading("In sentences"), *(_text(one) for one in claim_sentences(x))]
-    for anchor, heading, introduction in SECTIONS:
-        body = [*_plates(study, anchor), *_tables(study, anchor)]
-        parts += [_heading(heading), f"#block(sticky: true, note({typst_string(introduction)}))"]
-        parts += body or [_text(ABSENT.get(anchor, "This study has nothing to show here."))]
+    parts += [f"#heading(level: 1, {typst_string(title)})", _text(told.lead)]
+    parts += [_heading("Verdicts"), *_tables(study, "verdicts"), *_floating(study, "verdicts")]
+    parts += [_heading("In sentences"), *(_text(one) for one in told.sentences)]
+    for chapter in told.chapters:
+        body = [*_plates(study, chapter.anchor), *_tables(study, chapter.anchor)]
+        parts += [_heading(chapter.heading), f"#block(sticky: true, note({typst_string(chapter.introduction)}))"]
+        parts += body or [_text(chapter.absent)]
     parts.append(_heading("Design and estimand"))
-    rows = ", ".join(f"strong({typst_string(term)}), {typst_string(text)}" for term, text in design(x))
+    rows = ", ".join(f"strong({typst_string(term)}), {typst_string(text)}" for term, text in told.design)
     parts.append(f"#table(columns: (9em, 1fr), {rows})")
-    parts += [_heading("What these data cannot show"), f"#list({', '.join(typst_string(t) for t in limits(x))})"]
+    parts += [_heading("What these data cannot show"), f"#list({', '.join(typst_string(t) for t in told.limits)})"]
     parts.append(_text("Data of every figure and table, references and provenance lie beside this file."))
     return "\n\n".join(parts) + "\n"
 
@@ -109,6 +110,20 @@ def _plates(study: Study, section: str) -> list[str]:
         return []
     columns = "(58%,)" if len(plates) == 1 else "(1fr, 1fr)"
     return [f"#grid(columns: {columns}, gutter: 14pt, {', '.join(plates)})"]
+
+
+def _floating(study: Study, section: str) -> Iterator[str]:
+    """Figures that may move to the top or foot of a page, so that a tall one leaves no page half empty."""
+    for one in study.drawn:
+        if one.picture.section == section:
+            body = f"block(width: {_width(one.svg):.1f}mm, {_plate(one)})"
+            yield f"#place(auto, float: true, clearance: 14pt, block(width: 100%, align(left, {body})))"
+
+
+def _width(svg: str) -> float:
+    """Millimetres at which a drawing leaves room for its title and caption on one page."""
+    width, height = (float(size) for size in re.findall(r'(?:width|height)="([\d.]+)pt"', svg)[:2])
+    return min(WIDEST, TALLEST * width / height)
 
 
 def _plate(one: Drawn) -> str:

@@ -7,6 +7,7 @@ called an absence, and nothing here is said to be the reason for anything else.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import singledispatch
@@ -35,6 +36,13 @@ def sentence(x: object) -> str:
     Raises
     ------
     TypeError: x is not a result that has a sentence.
+
+    Examples
+    --------
+    >>> import transferstats as ts
+    >>> grid = ts.simulate_grid(n_seeds=4, n_units=40, rng=1).grid
+    >>> ts.sentence(ts.estimate(grid, "slope")).startswith("Transfer penalties rose with layer distance, b = 0.0")
+    True
     """
     raise TypeError(f"no sentence for {type(x).__name__}; pass a result of transferstats")
 
@@ -110,8 +118,9 @@ def evidence_phrase(x: Estimate, index: int = 0, *, with_p: bool = True) -> str:
         parts += [formats.t_statistic(statistic, df)]
         parts += [formats.p_value(p)] if with_p and math.isfinite(p) else []
     where = wording.dataset_phrase(x.dataset)
-    size = wording.sample_size(x.n_seeds, x.n_units, x.unit, x.note)
-    parts.append(f"{size} ({where})" if where else size)
+    size = wording.pooled_size if x.dataset == AVERAGE else wording.sample_size
+    sample = size(x.n_seeds, x.n_units, x.unit, x.note)
+    parts.append(f"{sample} ({where})" if where else sample)
     return ", ".join(part for part in parts if part)
 
 
@@ -146,17 +155,25 @@ def claim_sentence(x: Claim, without: frozenset[str] = frozenset()) -> str:
     """Sentence of a claim, leaving out caveats that are stated elsewhere."""
     where = wording.dataset_phrase(x.dataset)
     head = f"{formats.legible(x.key)}{', ' + where if where else ''}. "
-    verdict = f"Verdict on \u201c{formats.legible(x.title).rstrip('.')}\u201d: {x.verdict}; {ended(x.reason)}"
+    verdict = (
+        f"Verdict on \u201c{formats.legible(x.title).rstrip('.')}\u201d: {x.verdict}; {ended(_signed(x.reason))}"
+    )
     caveats = note_phrase("; ".join(text for text in x.caveats if text not in without))
     if x.estimate is None:
         return head + verdict + caveats
     one = x.estimate
-    test = f"p of the claim {formats.p_number(x.p_value)}, Holm-adjusted {formats.p_number(x.p_adjusted)}"
+    kind = "two one-sided tests" if x.verdict == "within" else "test of the claim"
+    test = f"{formats.p_value(x.p_value)} ({kind}), {formats.p_value(x.p_adjusted, 'Holm-adjusted p')}"
     region = ""
     if x.smallest is not None:
         region = f"; too small to matter: {wording.bounds(x.smallest)} {formats.legible(one.unit)}".rstrip()
     lead = _lead(one) if one.terms[0] in DIRECTED else f"The {formats.legible(x.estimand)} was {quantity(one)}"
     return f"{head}{lead}, {evidence_phrase(one, with_p=False)}; {test}{region}. {verdict}{caveats}"
+
+
+def _signed(reason: str) -> str:
+    """A reason with a real plus-minus sign before numbers."""
+    return re.sub(r"\+-(?=\d)", "\u00b1", reason)
 
 
 def shared_caveats(claims: Sequence[Claim]) -> tuple[str, ...]:
@@ -201,9 +218,14 @@ def _counted(claim: Claim, x: Evidence) -> Claim:
 
 def headline_claims(x: Evidence) -> list[Claim]:
     """The claim rows that speak for the whole study: averages over datasets, or the only dataset's."""
-    averages = [claim for claim in x.claims if claim.dataset == AVERAGE]
+    return headline_of(x.claims)
+
+
+def headline_of(claims: Sequence[Claim]) -> list[Claim]:
+    """Averages over datasets where there are any, else all of them."""
+    averages = [claim for claim in claims if claim.dataset == AVERAGE]
     keys = {claim.key for claim in averages}
-    return averages + [claim for claim in x.claims if claim.key not in keys] if averages else list(x.claims)
+    return averages + [claim for claim in claims if claim.key not in keys] if averages else list(claims)
 
 
 def design_sentence(x: Evidence) -> str:

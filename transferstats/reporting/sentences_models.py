@@ -21,6 +21,7 @@ from transferstats.results import (
     DecayComparisons,
     DecayFit,
     DecayFits,
+    Description,
     MetaAnalysis,
     MixedSlope,
     NullTest,
@@ -30,6 +31,7 @@ from transferstats.results import (
     Reliability,
     SharedLensTest,
     StudyPlan,
+    StudySize,
 )
 
 __all__ = ["sentence"]
@@ -173,6 +175,42 @@ def _plan(x: StudyPlan) -> str:
         "alone would "
         f"multiply it by {formats.number(x.gain_seeds, 2)}, doubling the units alone by "
         f"{formats.number(x.gain_units, 2)}." + note_phrase(x.note)
+    )
+
+
+@sentence.register
+def _size(x: StudySize) -> str:
+    noun = wording.units_noun(x.estimate.unit)
+    wanted = f"{formats.trimmed(x.target)} {formats.legible(x.estimate.unit)}"
+    enough = [
+        f"{formats.plural(int(seeds), 'seed')} with {formats.plural(int(units), noun)} a dataset"
+        for seeds, units in zip(x.seeds, x.units, strict=True)
+        if math.isfinite(units)
+    ]
+    short = [int(seeds) for seeds, units in zip(x.seeds, x.units, strict=True) if not math.isfinite(units)]
+    text = f"For an expected half-width of {wanted} ({wording.term_name(x.estimate.terms[0]).lower()}): "
+    text += "; or ".join(enough) if enough else "none of these numbers of seeds is enough"
+    if short:
+        floor = formats.number(float(x.floor[list(x.seeds).index(short[-1])]))
+        text += (
+            f". With {formats.plural(short[-1], 'seed')} or fewer no number of {noun}s is enough: seeds alone "
+            f"leave a half-width of {floor}"
+        )
+    return f"{text}." + note_phrase(x.note)
+
+
+@sentence.register
+def _description(x: Description) -> str:
+    sizes = [
+        f"{formats.legible(name)} ({wording.sample_size(seeds, units, x.unit)})"
+        for name, seeds, units, _ in x.datasets
+    ]
+    why = "; ".join(f"{what} ({reason})" for what, reason in x.unsupported)
+    cannot = f" These data cannot support: {why}." if why else ""
+    return (
+        f"{formats.legible(x.subject)}: {formats.plural(len(x.layers), 'layer')}, {formats.joined(sizes)}, "
+        f"{wording.LOSSES.get(x.loss, formats.legible(x.loss))} in {formats.legible(x.unit)}. "
+        f"{sentence(x.summary[0])}{cannot}"
     )
 
 

@@ -69,6 +69,12 @@ class Table:
         """The table in Markdown (pipe table)."""
         return str(self)
 
+    def text(self) -> str:
+        """The table as aligned plain text, for a terminal."""
+        from transferstats.reporting.plain import plain_table
+
+        return plain_table(self)
+
     def latex(self) -> str:
         """The table in LaTeX (booktabs), with a label and its note."""
         from transferstats.reporting.renderers import latex_table
@@ -103,6 +109,16 @@ def table(x: object) -> Table:
     Raises
     ------
     TypeError: x is not a result.
+
+    Examples
+    --------
+    >>> import transferstats as ts
+    >>> grid = ts.simulate_grid(n_seeds=4, n_units=40, rng=1).grid
+    >>> shown = ts.table(ts.estimate(grid, "mean"))
+    >>> shown.columns[:2]
+    ('Term', 'Estimate [95\\xa0% interval], nats/token')
+    >>> shown.latex().splitlines()[0]
+    '\\\\begin{table}'
     """
     raise TypeError(f"no table for {type(x).__name__}; pass a result of transferstats")
 
@@ -273,7 +289,16 @@ def _tidy_note(frame: pd.DataFrame, sizes: list[tuple[float, float]], units: lis
     stated = "; ".join(map(str, frame["note"]))
     sample = wording.sample_size(int(sizes[0][0]), int(sizes[0][1]), units[0], stated) if known and units else ""
     text = f"Interval: {methods}; each row on its own."
-    return f"{text} Estimates are for new seeds and new units; {sample}." if sample else text
+    return f"{text} {_scope(sizes, stated)}; {sample}." if sample else text
+
+
+def _scope(sizes: list[tuple[float, float]], stated: str) -> str:
+    """What the intervals of a table are for."""
+    if wording.OWN_LENSES in stated:
+        return "Estimates are for new units with lenses of their own"
+    if sizes[0][0] == 1:
+        return "Estimates are for new units and conditional on this one set of lenses"
+    return "Estimates are for new seeds and new units"
 
 
 def _number_cell(value: float, key: str) -> Cell:

@@ -54,6 +54,7 @@ LOSSES: Mapping[str, str] = MappingProxyType(
     {
         "kl": "KL divergence of the lens distribution from the final distribution (kl)",
         "ce": "cross-entropy with the true next token or label (ce)",
+        "error": "one minus the score (error)",
     }
 )
 
@@ -85,6 +86,9 @@ def units_noun(unit: str) -> str:
     return "document" if "token" in unit else "unit"
 
 
+OWN_LENSES = "each unit has lenses of its own"
+"""What the note of an estimate says whose units were not scored with the same lenses."""
+
 CLUSTERED = "clusters are what is sampled"
 """What the note of an estimate says whose ``n_units`` counts clusters of dependent units."""
 
@@ -92,9 +96,20 @@ CLUSTERED = "clusters are what is sampled"
 def sample_size(n_seeds: int, n_units: int, unit: str, note: str = "") -> str:
     """Size of the sample: "5 seeds \u00d7 120 documents", or clusters of documents where the note says so."""
     noun = units_noun(unit)
+    if OWN_LENSES in note:
+        return f"{plural(n_units, noun)}, each with lenses of its own"
     if CLUSTERED in note:
         return f"{plural(n_seeds, 'seed')} \u00d7 {plural(n_units, 'cluster')} of {noun}s"
     return f"{plural(n_seeds, 'seed')} \u00d7 {plural(n_units, noun)}"
+
+
+def pooled_size(n_seeds: int, n_units: int, unit: str, note: str = "") -> str:
+    """Size of the sample behind an average over datasets, whose units are counted together."""
+    noun = units_noun(unit)
+    if OWN_LENSES in note:
+        return f"{plural(n_units, noun)} in all, each with lenses of its own"
+    units = f"{plural(n_units, 'cluster')} of {noun}s" if CLUSTERED in note else plural(n_units, noun)
+    return f"{plural(n_seeds, 'seed')} a dataset, {units} in all"
 
 
 def design_size(data: DatasetEvidence, unit: str) -> str:

@@ -12,16 +12,18 @@ from transferstats.results.decay import (
     DecayFit,
     DecayFits,
 )
+from transferstats.results.description import Description
 from transferstats.results.estimate import Estimate
 from transferstats.results.estimates import AVERAGE, Estimates
 from transferstats.results.evidence import VERDICTS, Claim, DatasetEvidence, Evidence
 from transferstats.results.multiplicity import AdjustedTests
 from transferstats.results.null import NullTest, SharedLensTest
 from transferstats.results.permutation import QapResult
-from transferstats.results.planning import StudyPlan
+from transferstats.results.planning import StudyPlan, StudySize
 from transferstats.results.regression import RegressionFit
 from transferstats.results.relevance import RelevanceTest, Verdict
 from transferstats.results.reliability import Coefficient, MixedSlope, Reliability
+from transferstats.results.subjects import SubjectComparison, SubjectSummary
 
 __all__ = [
     "AVERAGE",
@@ -38,6 +40,7 @@ __all__ = [
     "DecayCurve",
     "DecayFit",
     "DecayFits",
+    "Description",
     "Estimate",
     "Estimates",
     "Evidence",
@@ -52,6 +55,9 @@ __all__ = [
     "Result",
     "SharedLensTest",
     "StudyPlan",
+    "StudySize",
+    "SubjectComparison",
+    "SubjectSummary",
     "Verdict",
     "tidy_frame",
     "to_r_csv",

@@ -85,3 +85,66 @@ class StudyPlan(Result):
             "note": self.note,
         }
         return pd.DataFrame([row])
+
+
+@dataclass(frozen=True, slots=True)
+class StudySize(Result):
+    """How many units each number of seeds needs for a wanted half-width.
+
+    Attributes
+    ----------
+    estimate: the pilot's estimate (average over datasets, or the only one).
+    target: wanted expected half-width of the interval, in the unit of the estimate.
+    seeds: (n,) numbers of seeds per dataset. units: (n,) fewest units per dataset, NaN where no number suffices.
+    half_width: (n,) expected half-width with these units, NaN where none suffice.
+    floor: (n,) expected half-width with endlessly many units: what seeds alone leave.
+    pilot_seeds, pilot_units: size of the pilot, per dataset.
+    """
+
+    estimate: Estimate
+    target: float
+    seeds: FloatArray
+    units: FloatArray
+    half_width: FloatArray
+    floor: FloatArray
+    pilot_seeds: int
+    pilot_units: int
+    note: str = ""
+
+    kind: ClassVar[str] = "study_size"
+
+    def tidy(self) -> pd.DataFrame:
+        """One row a number of seeds; extra columns target, half_width, floor. ``n_units`` is NaN where none do."""
+        return tidy_frame(
+            {
+                "term": f"{self.estimate.terms[0]}, {int(seeds)} seeds",
+                "estimate": float(units),
+                "conf_level": self.estimate.conf_level,
+                "n_seeds": int(seeds),
+                "n_units": float(units),
+                "unit": "units a dataset",
+                "method": "size from estimated variance components",
+                "note": self.note,
+                "target": self.target,
+                "half_width": float(reached),
+                "floor": float(floor),
+                "half_width_unit": self.estimate.unit,
+            }
+            for seeds, units, reached, floor in zip(
+                self.seeds, self.units, self.half_width, self.floor, strict=True
+            )
+        )
+
+    def glance(self) -> pd.DataFrame:
+        """One row: the target, and the fewest units with which any of the numbers of seeds reaches it."""
+        reached = np.isfinite(self.units)
+        row = {
+            "target": self.target,
+            "unit": self.estimate.unit,
+            "n_options": int(reached.sum()),
+            "fewest_units": float(np.nanmin(self.units)) if reached.any() else np.nan,
+            "pilot_seeds": self.pilot_seeds,
+            "pilot_units": self.pilot_units,
+            "note": self.note,
+        }
+        return pd.DataFrame([row])

@@ -20,7 +20,7 @@ from transferstats.stats.estimation import with_average
 from transferstats.stats.influence import Influence, influence_table
 from transferstats.stats.intervals import check_conf_level, p_two_sided
 from transferstats.stats.paired import Pairing, pair_units, paired_parts
-from transferstats.stats.samples import LossSample, loss_sample
+from transferstats.stats.samples import OWN_LENSES, LossSample, loss_sample
 from transferstats.stats.statistics import StatisticLike
 
 ROUNDING_OF_SCALE = 1e-6
@@ -54,6 +54,14 @@ def compare(
     Raises
     ------
     DesignError: no dataset in common, statistics with different terms, differences of different units.
+
+    Examples
+    --------
+    >>> import transferstats as ts
+    >>> first, second = (ts.simulate_grid(n_seeds=4, n_units=40, rng=n).grid for n in (1, 2))
+    >>> found = ts.compare(first, second).difference.headline
+    >>> bool(found.conf_low < 0 < found.conf_high)
+    True
     """
     level = check_conf_level(conf_level)
     if scale == "identity" and first.unit != second.unit:
@@ -115,13 +123,16 @@ def _difference(samples: list[LossSample], tables: list[Influence], scale: str) 
             estimate = np.where(positive, one.estimate / other.estimate, np.nan)
             left = left / one.estimate[:, None, None]
             right = right / other.estimate[:, None, None]
-    parts = paired_parts(left, right, pairing=pairing)
+    own = [OWN_LENSES in sample.note for sample in samples]
+    parts = paired_parts(left, right, pairing=pairing, own_lenses=own[1])
     if scale == "log":
         # Variances of the log ratio, handed on as variances of the ratio.
         parts = VarianceParts(
             parts.variances * estimate**2, parts.dfs, parts.names, np.asarray(parts.residual * estimate**2)
         )
     note = f"{len(pairing.first)} units shared by both subjects" if len(pairing.first) else "no units shared"
+    if any(own) and all(mine or table.table.shape[1] > 1 for mine, table in zip(own, tables, strict=True)):
+        note = f"{note}; {OWN_LENSES}"
     labels = labels_of(one, note, method=METHOD, dataset=samples[0].name)
     labels = replace(
         labels,

@@ -39,6 +39,7 @@ from transferstats.stats.intervals import (
     p_greater,
     p_two_sided,
 )
+from transferstats.stats.samples import OWN_LENSES
 from transferstats.stats.statistics import Statistic, StatisticLike, as_statistic
 
 __all__ = [
@@ -351,9 +352,9 @@ def _notes(estimate: FloatArray, parts: VarianceParts, labels: Labels, scale: st
     notes = [labels.note] if labels.note else []
     if labels.n_units == 1:
         notes.append("1 unit: nothing is known about other units, so there is no interval")
-    if labels.n_seeds == 1:
+    if labels.n_seeds == 1 and OWN_LENSES not in labels.note:
         notes.append("1 seed: conditional on this lens set, no inference about other seeds")
-    if labels.n_seeds == 2:
+    if labels.n_seeds == 2 and labels.n_units > 1:
         notes.append("2 seeds: valid, but 4 to 5 times wider than with many seeds")
     names = np.asarray(labels.terms)
     for wrong, reason in (

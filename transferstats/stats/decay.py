@@ -80,6 +80,14 @@ def fit_decay(
     Raises
     ------
     DesignError: unknown names, or fewer distinct distances than parameters + 1.
+
+    Examples
+    --------
+    >>> import transferstats as ts
+    >>> grid = ts.simulate_grid(n_seeds=4, n_units=40, rng=1).grid
+    >>> fit = ts.fit_decay(grid, family="saturating")[0]
+    >>> [one.terms[0] for one in fit.estimates]
+    ['a', 'tau', 'half_distance', 'initial_slope']
     """
     if scale not in ("log", "identity"):
         raise DesignError(f"unknown scale {scale!r}: use 'log' or 'identity'")

@@ -49,6 +49,16 @@ def estimate(
     Raises
     ------
     DataError, DesignError: see ``crossed_estimate``.
+
+    Examples
+    --------
+    >>> import transferstats as ts
+    >>> grid = ts.simulate_grid(n_seeds=4, n_units=40, rng=1).grid
+    >>> one = ts.estimate(grid, "mean").headline
+    >>> bool(one.conf_low < one.estimate < one.conf_high)
+    True
+    >>> one.part_names
+    ('seeds', 'units')
     """
     check_conf_level(conf_level)
     samples = samples_of(grid, loss, cluster=cluster)

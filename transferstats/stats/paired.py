@@ -36,7 +36,12 @@ def pair_units(first: tuple[str, ...], second: tuple[str, ...]) -> Pairing:
 
 
 def paired_parts(
-    first: FloatArray, second: FloatArray, *, pairing: Pairing | None = None, second_name: str = "seeds"
+    first: FloatArray,
+    second: FloatArray,
+    *,
+    pairing: Pairing | None = None,
+    second_name: str = "seeds",
+    own_lenses: bool = False,
 ) -> VarianceParts:
     """Variance parts of (mean of ``first``) - (mean of ``second``).
 
@@ -45,11 +50,12 @@ def paired_parts(
     first: (m, K, N) influence tables. second: (m, R, M) influence tables of the other sample.
     pairing: the shared units; None: the same units in the same order.
     second_name: what the rows of ``second`` are ("seeds", "null replicates").
+    own_lenses: the units of ``second`` have lenses of their own, so that its one row lacks no seed part.
 
     Seeds of the two samples are independent. Shared units enter through their differences, so that what a unit
     does to both cancels; the residual of each sample is removed from the unit part, as in ``variance_parts``.
-    One row in ``first`` leaves its seed part out; one row in ``second`` leaves the whole undefined, and so does
-    a single unit.
+    One row in ``first`` leaves its seed part out; one row in ``second`` leaves the whole undefined unless its
+    units have lenses of their own, and so does a single unit.
     """
     n_units, n_other = first.shape[2], second.shape[2]
     if pairing is None:
@@ -57,7 +63,7 @@ def paired_parts(
             raise DataError(f"paired samples need the same units, got {n_units} and {n_other}")
         pairing = Pairing(np.arange(n_units), np.arange(n_units))
     undefined = np.full(len(first), np.nan)
-    if second.shape[1] == 1 or min(n_units, n_other) == 1:
+    if (second.shape[1] == 1 and not own_lenses) or min(n_units, n_other) == 1:
         return VarianceParts(undefined[None], np.array([1.0]), ("units",), undefined)
     one, other = variance_parts(first), variance_parts(second)
     values, dfs, names = [], [], []

@@ -11,7 +11,8 @@ from scipy import stats as scipy_stats
 
 from transferstats.errors import DesignError
 from transferstats.grid import TransferGrid
-from transferstats.results.planning import StudyPlan
+from transferstats.results.estimate import Estimate
+from transferstats.results.planning import StudyPlan, StudySize
 from transferstats.stats.crossed import Piece
 from transferstats.stats.estimation import piece_of, with_average
 from transferstats.stats.influence import FloatArray
@@ -22,6 +23,9 @@ from transferstats.stats.statistics import StatisticLike
 
 STUDIES = 20_000
 """Simulated studies per plan; the Monte-Carlo error of a power is then at most 0.35 points."""
+
+MOST_UNITS = 10_000_000
+"""As good as endlessly many: the part of the units is then gone."""
 
 FEW_SEEDS = 5
 """Below this many pilot seeds the seed component itself is known to a factor of two at best."""
@@ -60,7 +64,7 @@ def plan_study(
     *,
     seeds: Sequence[int],
     units: Sequence[int],
-    smallest: Smallest,
+    smallest: Smallest | None = None,
     statistic: StatisticLike = "mean",
     effect: float | None = None,
     loss: str | None = None,
@@ -72,7 +76,7 @@ def plan_study(
     ----------
     grid: the pilot, with at least 2 seeds and 2 units in every dataset.
     seeds, units: numbers per dataset to consider; all combinations are planned.
-    smallest: smallest effect of interest, in the unit of the statistic.
+    smallest: smallest effect of interest, in the unit of the statistic; without it there is no power.
     statistic: a scalar statistic. effect: true value assumed for the power of "exceeds"; the pilot's estimate
         unless given. loss: "kl" or "ce".
 
@@ -83,17 +87,21 @@ def plan_study(
     Raises
     ------
     DesignError: a pilot without seeds or units to learn from, a vector statistic, no usable ``smallest``.
+
+    Examples
+    --------
+    >>> import transferstats as ts
+    >>> pilot = ts.simulate_grid(n_seeds=5, n_units=40, rng=2).grid
+    >>> plan = ts.plan_study(pilot, seeds=[3, 10], units=[100], smallest=0.05)
+    >>> bool(plan.half_width[1] < plan.half_width[0])
+    True
     """
-    level, bounds = check_conf_level(conf_level), check_smallest(smallest)
+    level = check_conf_level(conf_level)
+    bounds = (float("nan"), float("nan")) if smallest is None else check_smallest(smallest)
     if not len(seeds) or not len(units) or min(seeds) < 2 or min(units) < 2:
         raise DesignError("seeds and units must each list at least one number, and none below 2")
-    pieces = [piece_of(sample, statistic, unit=grid.unit) for sample in samples_of(grid, loss)]
-    if not pieces[0].labels.scalar:
-        raise DesignError("a plan is about one number: choose a scalar statistic such as 'mean' or 'slope'")
+    pieces, pilot = _pilot(grid, statistic, loss, level)
     components = [components_of(piece) for piece in pieces]
-    pilot = with_average(pieces, conf_level=level).headline
-    if not np.isfinite(pilot.conf_low):
-        raise DesignError(f"the pilot has no interval to plan from: {pilot.note}")
     truth = float(pilot.estimate) if effect is None else float(effect)
     sizes = list(product(map(int, seeds), map(int, units)))
     rows = np.array([_one(components, size, truth, bounds, level) for size in sizes])
@@ -121,6 +129,100 @@ def plan_study(
     )
 
 
+def _pilot(
+    grid: TransferGrid, statistic: StatisticLike, loss: str | None, level: float
+) -> tuple[list[Piece], Estimate]:
+    """Every dataset's piece of the pilot, and its headline; DesignError where nothing can be planned from it."""
+    pieces = [piece_of(sample, statistic, unit=grid.unit) for sample in samples_of(grid, loss)]
+    if not pieces[0].labels.scalar:
+        raise DesignError("a plan is about one number: choose a scalar statistic such as 'mean' or 'slope'")
+    for piece in pieces:
+        components_of(piece)
+    pilot = with_average(pieces, conf_level=level).headline
+    if not np.isfinite(pilot.conf_low):
+        raise DesignError(f"the pilot has no interval to plan from: {pilot.note}")
+    return pieces, pilot
+
+
+def size_study(
+    grid: TransferGrid,
+    *,
+    half_width: float,
+    seeds: Sequence[int] = (2, 3, 5, 10, 20),
+    statistic: StatisticLike = "mean",
+    loss: str | None = None,
+    conf_level: float = 0.95,
+) -> StudySize:
+    """How many units each number of seeds needs for a wanted half-width of the interval.
+
+    Parameters
+    ----------
+    grid: the pilot, with at least 2 seeds and 2 units in every dataset. half_width: wanted expected half-width,
+        in the unit of the statistic. seeds: numbers of seeds per dataset to consider.
+    statistic: a scalar statistic. loss: "kl" or "ce".
+
+    Returns
+    -------
+    StudySize. Some numbers of seeds reach the target with no number of units: their units are NaN, and
+    ``floor`` says how narrow the interval can get with them.
+
+    Raises
+    ------
+    DesignError: see :func:`plan_study`; a half-width that is not positive.
+
+    Examples
+    --------
+    >>> import transferstats as ts
+    >>> pilot = ts.simulate_grid(n_seeds=5, n_units=40, rng=2).grid
+    >>> size = ts.size_study(pilot, half_width=0.03, seeds=[3, 10])
+    >>> bool(size.units[1] <= size.units[0] or size.units[0] != size.units[0])
+    True
+    """
+    level = check_conf_level(conf_level)
+    if not (np.isfinite(half_width) and half_width > 0):
+        raise DesignError(f"half_width must be a positive number in the unit of the statistic, got {half_width!r}")
+    if not len(seeds) or min(seeds) < 2:
+        raise DesignError("seeds must list at least one number, and none below 2")
+    pieces, pilot = _pilot(grid, statistic, loss, level)
+    components = [components_of(piece) for piece in pieces]
+    chosen = sorted({int(k) for k in seeds})
+    found = [_units_needed(components, k, half_width, level) for k in chosen]
+    now = (min(p.labels.n_seeds for p in pieces), min(p.labels.n_units for p in pieces))
+    return StudySize(
+        estimate=pilot,
+        target=float(half_width),
+        seeds=np.array(chosen, dtype=np.float64),
+        units=np.array([units for units, _, _ in found]),
+        half_width=np.array([reached for _, reached, _ in found]),
+        floor=np.array([floor for _, _, floor in found]),
+        pilot_seeds=now[0],
+        pilot_units=now[1],
+        note=f"the pilot has {now[0]} seeds, so the seed component is itself uncertain"
+        if now[0] < FEW_SEEDS
+        else "",
+    )
+
+
+def _units_needed(
+    components: Sequence[Components], n_seeds: int, target: float, level: float
+) -> tuple[float, float, float]:
+    """(fewest units, half-width with them, half-width with endlessly many); units NaN where none suffice."""
+
+    def width(n_units: int) -> float:
+        return _one(components, (n_seeds, n_units), 0.0, (np.nan, np.nan), level)[0]
+
+    floor = width(MOST_UNITS)
+    if floor > target:
+        return float("nan"), float("nan"), floor
+    low, high = 1, 2  # low never suffices, high may
+    while width(high) > target:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if width(middle) <= target else (middle, high)
+    return float(high), width(high), floor
+
+
 def _one(
     components: Sequence[Components],
     size: tuple[int, int],
@@ -138,13 +240,14 @@ def _one(
     error = np.sqrt(parts.sum()) * rng.normal(size=STUDIES)
     estimated = parts * rng.chisquare(dfs, size=(STUDIES, len(dfs))) / dfs
     half, narrow = (_half_width(estimated, dfs, at) for at in (level, 2 * level - 1))
+    known = bool(np.isfinite(bounds).all())
     exceeds = (effect + error - half > bounds[1]) | (effect + error + half < bounds[0])
     within = (error - narrow > bounds[0]) & (error + narrow < bounds[1])
     total = parts.sum()
     return (
         float(half.mean()),
-        float(exceeds.mean()),
-        float(within.mean()),
+        float(exceeds.mean()) if known else float("nan"),
+        float(within.mean()) if known else float("nan"),
         float(parts[::2].sum() / total) if total > 0 else float("nan"),
     )
 

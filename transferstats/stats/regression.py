@@ -71,6 +71,13 @@ def regress(
     ------
     DesignError: a formula that cannot be read, unknown columns, collinear columns, more columns than cells.
     DataError: a column that is not finite.
+
+    Examples
+    --------
+    >>> import transferstats as ts
+    >>> grid = ts.simulate_grid(n_seeds=4, n_units=40, rng=1).grid
+    >>> ts.regress("penalty ~ log(distance) + direction", grid).headline.terms
+    ('Intercept', 'log(distance)', 'direction[T.forward]')
     """
     parsed = _parse(formula)
     chosen = grid if dataset is None else grid.with_datasets([dataset])

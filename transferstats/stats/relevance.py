@@ -139,6 +139,15 @@ def relevance_test(estimate: Judgeable, *, smallest: Smallest, conf_level: float
     ------
     DesignError: no usable ``smallest``, or an interval that is not made of variance parts (percentile-type
         bootstraps), because verdict and interval could then disagree.
+
+    Examples
+    --------
+    >>> import transferstats as ts
+    >>> grid = ts.simulate_grid(n_seeds=4, n_units=40, rng=1).grid
+    >>> str(ts.relevance_test(ts.estimate(grid, "mean"), smallest=0.05).verdict)
+    'exceeds'
+    >>> str(ts.relevance_test(ts.estimate(grid, "mean"), smallest=1.0).verdict)
+    'within'
     """
     members = tuple(_members(estimate))
     if not members:

@@ -13,6 +13,9 @@ from transferstats.grid import DatasetLosses, TransferGrid
 
 FloatArray = npt.NDArray[np.float64]
 
+OWN_LENSES = "each unit has lenses of its own, so the interval is for new units with newly trained lenses"
+"""Note of a sample without seeds whose interval is nevertheless about new trainings."""
+
 
 @dataclass(frozen=True, slots=True)
 class LossSample:
@@ -66,11 +69,12 @@ def loss_sample(data: DatasetLosses, loss: str, *, cluster: bool = True) -> Loss
 
 def _sampled(data: DatasetLosses, values: FloatArray, cluster: bool) -> LossSample:
     n_clusters = len(set(data.clusters))
+    own = OWN_LENSES if data.own_lenses else ""
     if not cluster or n_clusters == len(data.units):
-        return LossSample(data.name, values, data.tokens, data.units)
+        return LossSample(data.name, values, data.tokens, data.units, own)
     collapsed, tokens, labels = collapse_clusters(values, data.clusters, data.tokens)
     note = f"{len(data.units)} units in {n_clusters} clusters; clusters are what is sampled"
-    return LossSample(data.name, collapsed, tokens, labels, note)
+    return LossSample(data.name, collapsed, tokens, labels, "; ".join(text for text in (note, own) if text))
 
 
 def null_sample(data: DatasetLosses, loss: str, *, cluster: bool = True) -> LossSample:

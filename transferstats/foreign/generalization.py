@@ -1,0 +1,92 @@
+"""Temporal-generalisation matrices: decoders trained at one time of a recording and used at another.
+
+Arrays as MNE-Python's ``GeneralizingEstimator`` scores them: [..., train time, test time].
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from transferstats.errors import DataError
+from transferstats.foreign.conversion import Conversion, error_of
+from transferstats.grid import SCORED, DatasetLosses, TransferGrid
+
+FloatArray = npt.NDArray[np.float64]
+
+MEANS = (
+    "one matrix: nothing is known about how it would vary with other subjects, so no interval, test or verdict "
+    "can be had; give one matrix a subject"
+)
+FOLDS = (
+    "folds were averaged: their training sets overlap, so they are no independent replicates and have no valid "
+    "variance of their own (Bengio & Grandvalet 2004)"
+)
+NO_SEEDS = (
+    "training and sampling of a decoder cannot be told apart: each subject has decoders of its own, so intervals "
+    "are for new subjects with newly trained decoders, and no shares of variance are known"
+)
+
+
+def read_matrices(path: Path, conversion: Conversion, *, loss: str | None, subject: str) -> TransferGrid:
+    """Matrices from a .npy file as a grid whose units are subjects with decoders of their own.
+
+    Parameters
+    ----------
+    path: array (T, T), one matrix; (subjects, T, T); or (subjects, folds, T, T), averaged over folds. Rows are
+        training times, columns testing times. Folds of one subject: save ``scores[None]``.
+    conversion: score names what the numbers are ("AUC", "accuracy"), or loss_unit does ("nats").
+
+    Raises
+    ------
+    DataError: another shape, fewer than 2 times, numbers that nobody named, scores outside of 0 to 1.
+    """
+    values = _array(path)
+    if conversion.score is None and conversion.loss_unit is None:
+        raise DataError(
+            f"{path.name} does not say what its numbers are: pass score='AUC' (or 'accuracy', ...) to analyse "
+            "1 - score as a loss, or loss_unit='nats' where they are losses"
+        )
+    name = SCORED if conversion.score is not None else loss or "ce"
+    if loss not in (None, name):
+        raise DataError(f"loss={loss!r}: a score becomes the loss {SCORED!r}")
+    factor, unit = (1.0, conversion.score) if conversion.score is not None else conversion.factor()
+    caveats = conversion.caveats()
+    if values.ndim == 4:
+        values, caveats = values.mean(axis=1), [*caveats, FOLDS]
+    single = values.ndim == 2
+    stacked = values[None] if single else values
+    caveats.append(MEANS if len(stacked) == 1 else NO_SEEDS)
+    losses = error_of(stacked, conversion.score) if conversion.score is not None else factor * stacked
+    units = tuple(f"subject {index + 1}" for index in range(len(stacked)))
+    data = DatasetLosses(
+        name="data",
+        seeds=("0",),
+        units=units,
+        clusters=units,
+        tokens=np.ones(len(units)),
+        losses={name: np.ascontiguousarray(losses[None])},
+        own_lenses=len(stacked) > 1,
+    )
+    layers = tuple(str(index) for index in range(stacked.shape[-1]))
+    provenance = {"source": "temporal-generalisation matrices", "files": [path.name], "caveats": caveats}
+    return TransferGrid(subject, layers, (data,), name, unit, provenance=provenance)
+
+
+def _array(path: Path) -> FloatArray:
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}; write it with numpy.save, without objects") from error
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        raise DataError(f"{path.name} must hold real numbers, not {getattr(values, 'dtype', type(values))}")
+    if values.ndim not in (2, 3, 4) or values.shape[-1] != values.shape[-2] or 0 in values.shape:
+        raise DataError(
+            f"{path.name} has shape {values.shape}; expected (T, T), (subjects, T, T) or (subjects, folds, T, T), "
+            "training times first"
+        )
+    if values.shape[-1] < 2:
+        raise DataError(f"{path.name} has one time; generalisation needs at least 2")
+    return np.asarray(values, dtype=np.float64)

@@ -1,0 +1,161 @@
+"""What a report says, whatever it is about: the part between results and the documents made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
+
+from transferstats.reporting import formats, wording
+from transferstats.reporting.citations import keys
+from transferstats.reporting.figures import Picture, pictures
+from transferstats.reporting.inventory import design, limits, study_tables
+from transferstats.reporting.macros import Numbers, numbers
+from transferstats.reporting.sentences import claim_sentences, design_sentence
+from transferstats.reporting.tables import Table
+from transferstats.results import Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """A section that holds figures and tables: its anchor, heading, introduction, and words where it is empty."""
+
+    anchor: str
+    heading: str
+    introduction: str
+    absent: str = "This study has nothing to show here."
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Everything that a report says.
+
+    Attributes
+    ----------
+    kicker: kind of report. subject: what it is about (foreign text). title: of the document.
+    lead: first sentence. facts: (name, value) that a reader looks for first. verdicts: the words used as verdicts.
+    sentences: one a headline claim. chapters: sections in order. pictures, tables: (section of) everything shown.
+    design: (term, description). limits: what the data cannot show. numbers: by macro name.
+    cited: keys of the bibliography. provenance: of the losses. summary: head of the manifest.
+    """
+
+    kicker: str
+    subject: str
+    title: str
+    lead: str
+    facts: tuple[tuple[str, str], ...]
+    verdicts: frozenset[str]
+    sentences: tuple[str, ...]
+    chapters: tuple[Chapter, ...]
+    pictures: tuple[Picture, ...]
+    tables: tuple[tuple[str, Table], ...]
+    design: tuple[tuple[str, str], ...]
+    limits: tuple[str, ...]
+    numbers: Numbers
+    cited: frozenset[str]
+    provenance: Mapping[str, Any]
+    summary: Mapping[str, Any]
+
+
+@singledispatch
+def content(x: object) -> Content:
+    """What the report of a result says; TypeError for results without a report."""
+    raise TypeError(
+        f"no report for {type(x).__name__}; pass the Evidence that evaluate(grid, smallest) returns, or what "
+        "compare_subjects returns"
+    )
+
+
+CHAPTERS: tuple[Chapter, ...] = (
+    Chapter(
+        "matrix",
+        "Penalty matrices",
+        "How much worse a lens reads a layer on which it was not trained than the layer's own lens does.",
+    ),
+    Chapter(
+        "distance",
+        "Penalty against distance",
+        "Whether penalties rise with the distance between layers, and in what shape.",
+    ),
+    Chapter(
+        "depth", "Loss by depth", "How well each layer's own lens predicts the output, beside simpler readouts."
+    ),
+    Chapter(
+        "shared",
+        "One lens for every layer",
+        "How much one lens that serves all layers loses against the layers' own lenses.",
+        "This study has no shared lens and no shared-lens null, so this question is not answered here.",
+    ),
+    Chapter(
+        "shares", "Where the uncertainty comes from", "What would narrow the intervals: more seeds, or more data."
+    ),
+    Chapter(
+        "certificates",
+        "Certificates",
+        "Whether the lenses had finished training when they were compared.",
+        "These losses came without certificates. Nothing here says that the lenses had finished training.",
+    ),
+)
+
+
+@content.register
+def _evidence(x: Evidence) -> Content:
+    return Content(
+        kicker="Lens-transfer report",
+        subject=formats.legible(x.subject),
+        title=f"Lens transfer in {formats.legible(x.subject)}",
+        lead=design_sentence(x),
+        facts=_facts(x),
+        verdicts=frozenset(claim.verdict for claim in x.claims),
+        sentences=tuple(claim_sentences(x)),
+        chapters=CHAPTERS,
+        pictures=tuple(pictures(x)),
+        tables=tuple(study_tables(x)),
+        design=tuple(design(x)),
+        limits=tuple(limits(x)),
+        numbers=numbers(x),
+        cited=frozenset(keys(x)),
+        provenance=x.provenance,
+        summary={
+            "subject": formats.legible(x.subject),
+            **settings(x.loss, x.unit, x.smallest, x.conf_level),
+            "datasets": [size_entry((d.dataset, d.n_seeds, d.n_units, d.n_clusters)) for d in x.datasets],
+        },
+    )
+
+
+def settings(loss: str, unit: str, smallest: float, conf_level: float) -> dict[str, Any]:
+    """What every manifest says about an analysis."""
+    return {"loss": loss, "unit": unit, "smallest": smallest, "conf_level": conf_level}
+
+
+def size_entry(size: tuple[str, int, int, int]) -> dict[str, Any]:
+    """A dataset of a manifest from (name, seeds, units, clusters)."""
+    name, seeds, units, clusters = size
+    return {"name": formats.legible(name), "n_seeds": seeds, "n_units": units, "n_clusters": clusters}
+
+
+def _facts(x: Evidence) -> tuple[tuple[str, str], ...]:
+    units = [formats.count(data.n_units) for data in x.datasets]
+    return (
+        ("layers", str(len(x.layers))),
+        ("seeds", from_to(data.n_seeds for data in x.datasets)),
+        (f"{wording.units_noun(x.unit)}s", " + ".join(units)),
+        *common_facts(x.loss, x.unit, x.smallest, x.conf_level),
+    )
+
+
+def common_facts(loss: str, unit: str, smallest: float, conf_level: float) -> tuple[tuple[str, str], ...]:
+    """Facts that every analysis has."""
+    return (
+        ("loss", f"{loss}, {formats.legible(unit)}"),
+        ("smallest of interest", formats.trimmed(smallest)),
+        ("confidence", formats.level(conf_level)),
+    )
+
+
+def from_to(values: Iterable[int]) -> str:
+    """One number, or the smallest and the largest: "5", "3\u20135"."""
+    ordered = sorted(values)
+    return formats.EN_DASH.join(str(one) for one in dict.fromkeys((ordered[0], ordered[-1])))
