@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,8 +15,10 @@ import pytest
 from small_study import SmallStudy
 
 import transferstats
-from transferstats.cli import BAD_INPUT, FINDINGS, OK, USAGE, build_parser, main
+from transferstats.cli import BAD_INPUT, FINDINGS, OK, USAGE, _cells, build_parser, main
 from transferstats.grid import TransferGrid
+from transferstats.lens.plan import RECIPES, FitPlan
+from transferstats.lens.study import _plain
 
 VERBS = (
     "run",
@@ -324,7 +326,18 @@ def test_evaluate_and_report_a_store(store: Path, tmp_path: Path, small_grid: Tr
     assert small_grid.n_layers == 8
 
 
-STUDY = ("--seeds", 2, "--units", 16, "--unit-tokens", 48, "--max-steps", 1, "--jobs", 1)
+STUDY = ("--seeds", 2, "--units", 16, "--unit-tokens", 48, "--max-steps", 1, "--jobs", 1, "--null-replicates", 0)
+
+
+def test_null_replicates_are_as_many_as_seeds_and_recipes_are_plans(document_files: list[Path]) -> None:
+    arguments = ["sweep", "--dataset", str(document_files[0]), "--seeds", "3", "--units", "10"]
+    cells = _cells(build_parser().parse_args(arguments))
+    assert [cell.config["world"] for cell in cells] == ["observed"] * 3 + ["null"] * 3
+    assert cells[0].config["fit"] == _plain(FitPlan())
+    published = [*arguments, "--recipe", "belrose2023", "--max-steps", "40", "--null-replicates", "0"]
+    cells = _cells(build_parser().parse_args(published))
+    assert len(cells) == 3
+    assert cells[0].config["fit"] == _plain(replace(RECIPES["belrose2023"], max_steps=40))
 
 
 def test_fit_sweep_and_run_share_a_store(document_files: list[Path], tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     _study_options(run)
     commands.evidence_options(run)
     run.add_argument("--out", default="report", help="folder of the report (default: %(default)s)")
-    fit = commands.add_verb(verbs, "fit", run_fit, "compute one cell: one seed on one dataset")
+    fit = commands.add_verb(verbs, "fit", run_fit, "compute the cells of one seed, in both worlds")
     _study_options(fit)
     fit.add_argument("--seed", type=int, default=0, help="which of the seeds (default: %(default)s)")
     _study_options(

@@ -108,7 +108,9 @@ def summarise(outputs: dict[tuple[str, int], Any], layers: tuple[str, ...]) -> d
     test, slope = null_test(grid, "mean"), null_test(grid, "slope")
     shared = shared_lens_test(grid, SMALLEST)
     beyond = shared.test.estimates[-1]
-    certificates = [row for one in outputs.values() for row in one.record["certificates"]]
+    certificates = [
+        row for one in outputs.values() for row in one.record["certificates"] if row["readout"] != "tied"
+    ]
     return {
         **interval("penalty", raw.headline),
         **interval("null_penalty", test.null.headline),

@@ -34,6 +34,13 @@ def test_one_rise_does_not_settle_a_lens_that_falls_later() -> None:
     assert trace.best.weight[:, 0, 0].tolist() == [512.0, 64.0]
 
 
+def test_a_small_rise_is_a_plateau_and_settles() -> None:
+    trace, settled = _follow([(64, [1.0, 1.0]), (128, [1.005, 1.02])])
+    assert settled[1] == [True, False]
+    assert trace.converged.tolist() == [True, False]
+    assert trace.steps.tolist() == [64.0, 64.0]
+
+
 def test_a_first_kl_alone_settles_nothing() -> None:
     """There is nothing yet that it could have fallen from: its change is not known."""
     trace, settled = _follow([(64, [1e-6, 0.5])])

@@ -64,20 +64,23 @@ class Descent(Protocol):
 
 
 class _Rows:
-    """Rows of a training sample in random order, epoch after epoch."""
+    """Rows of a training sample in random order, epoch after epoch: the same for every lens, so that lenses can be
+    compared, but others for each of tied lenses, because rows that share a token would scatter together."""
 
     def __init__(self, problem: Problem, rng: torch.Generator) -> None:
-        self.count = problem.train.hidden.shape[1]
-        self.batch = min(problem.plan.batch, self.count)
+        maps, self.count = problem.train.hidden.shape[:2]
+        self.sets = maps if problem.tied else 1
+        self.batch = min(problem.plan.batch, self.count // self.sets)
         self.device, self.rng = problem.train.hidden.device, rng
         self.order = torch.empty(0, dtype=torch.int64)
 
-    def next(self) -> Tensor:
-        """The rows of the next step."""
-        if len(self.order) < self.batch:
+    def next(self, maps: Tensor) -> Tensor:
+        """(g, r) the rows of the next step for each of some maps."""
+        size = self.sets * self.batch
+        if len(self.order) < size:
             self.order = torch.cat([self.order, torch.randperm(self.count, generator=self.rng)])
-        rows, self.order = self.order[: self.batch], self.order[self.batch :]
-        return rows.to(self.device)
+        rows, self.order = self.order[:size], self.order[size:]
+        return rows.reshape(self.sets, self.batch).expand(len(maps), -1).to(self.device)
 
 
 class NaturalDescent:
@@ -104,13 +107,13 @@ class NaturalDescent:
         rate = self.plan.learning_rate * min(1.0, self.plan.constant / target) ** 0.5
         count = target - self.step
         while self.step < target:
-            rows = self.rows.next()
+            rows = self.rows.next(self.maps)
             self._advance(*self.problem.train.batch(self.maps, rows), rate)
             self.step += 1
             sums[0].add_(self.weight)
             sums[1].add_(self.offset)
             if progress is not None:
-                progress("kl", len(rows) * len(self.weight))
+                progress("kl", rows.numel())
         weight, offset = sums[0] / count, sums[1] / count
         return Translators(weight, offset - (weight @ self.mean[:, :, None]).squeeze(-1))
 
@@ -152,12 +155,12 @@ class StochasticDescent:
     def run_to(self, target: int, progress: Progress | None) -> Translators:
         """Descend to ``target`` steps; the lenses there."""
         while self.step < target:
-            rows = self.rows.next()
+            rows = self.rows.next(self.maps)
             rate = self.plan.learning_rate * (1 - self.step / self.plan.max_steps)
             self._advance(*self.problem.train.batch(self.maps, rows), rate)
             self.step += 1
             if progress is not None:
-                progress("kl", len(rows) * len(self.maps))
+                progress("kl", rows.numel())
         return Translators(self.values[0].clone(), self.values[1].clone())
 
     def keep(self, running: Tensor) -> None:

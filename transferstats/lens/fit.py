@@ -150,10 +150,10 @@ class _Trace:
         self.change[maps] = torch.where(better, before - kl, 0.0)
         if plan.optimiser == "sgd":
             better = kl.isfinite()  # its last iterate counts, whatever its kl
-        # One rise may be noise; after two the minimum over the path lies behind.
         self.rises[maps] = torch.where(better, 0.0, self.rises[maps] + 1)
-        small = self.change[maps] < (plan.relative_tolerance * kl).clamp_min(plan.tolerance)
-        settled = torch.where(better, small, self.rises[maps] >= PATIENCE)
+        # A fall or a rise too small to matter is a plateau; after two larger rises the minimum lies behind.
+        flat = (before - kl).abs() < (plan.relative_tolerance * kl).clamp_min(plan.tolerance)
+        settled = flat | (self.rises[maps] >= PATIENCE)
         self.converged[maps] = settled & kl.isfinite()
         self.best_kl[maps] = torch.where(better, kl, before)
         self.steps[maps] = torch.where(better, float(step), self.steps[maps])

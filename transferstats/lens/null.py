@@ -3,16 +3,15 @@
 If the lens W* is right everywhere, its prediction q_t = softmax(decode(W*(H_t))) is what the final distribution
 p is on average, and p scatters around it. So the null world keeps the states and gives every layer a target
 
-    p0_t = q_t + sign * scatter_t      sign = +1 or -1, one a cluster of units, the same at every layer
+    p0_t = q_t + sign (p - r_t)        sign = +1 or -1, one a cluster of units, the same at every layer
 
-whose mean given the states is exactly q_t, and whose scatter is the observed one: token by token, direction by
-direction, with the dependence between the tokens of a document and between the layers, which all share one p.
-This is the wild cluster bootstrap of the score (Wu 1986, doi 10.1214/aos/1176350142; Kline & Santos 2012,
-doi 10.1515/2156-6674.1006).
-
-Where layers do differ, p - q_t also holds what an own lens would correct, and that must not pass for scatter. Its
-linear part, the regression of the score W^T (p - q_t) on the states, is taken out; and half of the clusters keep
-their sign, so that what they have in common cancels.
+with r_t the prediction of the layer's own lens. Its mean given the states is exactly q_t, and its scatter is the
+observed one: token by token, direction by direction, with the dependence between the tokens of a document, between
+the documents of a cluster, and between the layers, which all share one p. This is the wild cluster bootstrap of
+the score (Wu 1986, doi 10.1214/aos/1176350142; Kline & Santos 2012, doi 10.1515/2156-6674.1006). Residuals are
+taken from the own lenses, because where layers differ p - q_t also holds what an own lens corrects, and that is no
+scatter. Half of the clusters keep their sign: residuals of a fitted lens sum to 0 over its clusters, and signs
+that sum to 0 make up for the variance that this takes.
 
 p0 need not be a distribution. A lens meets it only through mu0 = W^T p0 (see lens/head.py), which is linear in p0.
 The final states, which only start the ridge, stay as they are: lenses of both worlds start from the same place, as
@@ -22,6 +21,7 @@ far from the right answer. A null whose ridge start is right already has lenses 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -29,20 +29,25 @@ from torch import Tensor
 from transferstats.errors import DesignError
 from transferstats.lens.head import Head, Targets, draw_outputs
 from transferstats.lens.sample import Sample
-from transferstats.lens.translator import Translators, moments, ridge
+from transferstats.lens.translator import Translators
 
-STRENGTH = 1e-4  # of the ridge that keeps the regression on the states defined where they are silent
+
+@dataclass(frozen=True, slots=True)
+class NullLenses:
+    """What the null is made from: W* (``shared``, one map), and ``own`` (L maps), whose residuals scatter."""
+
+    shared: Translators
+    own: Translators
 
 
 def null_samples(
-    head: Head, shared: Translators, samples: Sequence[Sample], clusters: Sequence[Tensor], *, rng: torch.Generator
+    head: Head, lenses: NullLenses, samples: Sequence[Sample], clusters: Sequence[Tensor], *, rng: torch.Generator
 ) -> list[Sample]:
     """The same states with targets scattered around the predictions of a shared lens.
 
     Parameters
     ----------
-    shared: W*, a single map. samples: states (L, n, d) with the final states (1, n, d) and targets of the network;
-        the first is the training sample, on which the regression of the score is estimated.
+    samples: states (L, n, d) with the final states (1, n, d) and targets of the network.
     clusters: (n,) int64 a sample, cluster of each row; any labels.
     rng: CPU generator; draws the signs and the labels.
 
@@ -59,36 +64,27 @@ def null_samples(
             "the shared-lens null is not available for a model that softcaps its logits: plan the study with "
             "null_replicates=0"
         )
-    predictions = [[_predict(head, shared, states) for states in sample.hidden] for sample in samples]
-    misfits = [
-        _misfit(states, samples[0].targets[0].mu - mean)
-        for states, (_, mean) in zip(samples[0].hidden, predictions[0], strict=True)
-    ]
     made = []
-    for sample, predicted, member in zip(samples, predictions, clusters, strict=True):
+    for sample, member in zip(samples, clusters, strict=True):
         sign = balanced_signs(member, rng=rng).to(sample.hidden)[:, None]
         targets = []
-        for states, misfit, (x, mean) in zip(sample.hidden, misfits, predicted, strict=True):
-            scatter = sample.targets[0].mu - mean - misfit.apply(states[None])[0]
-            targets.append(_targets(head, x, mean + sign * scatter, sample.targets[0], rng))
+        for layer, states in enumerate(sample.hidden):
+            x, mean = _predict(head, lenses.shared, states)
+            _, own_mean = _predict(head, lenses.own.map(layer), states)
+            mu = mean + sign * (sample.targets[0].mu - own_mean)
+            targets.append(_targets(head, x, mu, sample.targets[0], rng))
         made.append(Sample(sample.hidden, sample.final, tuple(targets)))
     return made
 
 
-def _predict(head: Head, shared: Translators, states: Tensor) -> tuple[Tensor, Tensor]:
-    """(n, d) normed outputs x of the shared lens, and the means W^T q of its predictions."""
+def _predict(head: Head, lens: Translators, states: Tensor) -> tuple[Tensor, Tensor]:
+    """(n, d) normed outputs x of a lens, and the means W^T q of its predictions."""
     with torch.no_grad():
-        x = head.norm(shared.apply(states[None])[0])
+        x = head.norm(lens.apply(states[None])[0])
         mean = torch.empty_like(x)
         for rows in head.chunks(len(x)):
             mean[rows] = torch.softmax(head.logits(x[rows]), dim=-1) @ head.weight
     return x, mean
-
-
-def _misfit(states: Tensor, score: Tensor) -> Translators:
-    """The regression of the score (n, d) on the states (n, d) of one layer, as a map."""
-    nothing = Translators(-torch.eye(states.shape[1]).to(states)[None], torch.zeros_like(states[:1]))
-    return ridge(moments(states[None], score[None], nothing), nothing, STRENGTH)
 
 
 def balanced_signs(clusters: Tensor, *, rng: torch.Generator) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from transferstats.lens.descent import Problem, Progress
 from transferstats.lens.fit import Certificate, fit_lenses
 from transferstats.lens.head import Head
+from transferstats.lens.null import NullLenses
 from transferstats.lens.plan import FitPlan
 from transferstats.lens.sample import Sample
 from transferstats.lens.translator import Translators
@@ -64,6 +65,17 @@ class Pipeline:
         layers = self.train.hidden.shape[0]
         prior = shared.repeat(layers) if self.plan.anchor == "shared" else self._identity(layers)
         return self._fit(Problem(self.head, self.train, self.held_out, prior, self.plan), "kl")
+
+    def null_lenses(self) -> tuple[NullLenses, Certificate]:
+        """The lenses behind a null world, and the certificate of the shared one.
+
+        The own lenses start from the shared lens and take ``settle`` steps: their residuals are wanted, which
+        differ little from those at the minimum, not they themselves.
+        """
+        shared = self.shared()
+        plan = replace(self.plan, anchor="shared", max_steps=min(self.plan.settle, self.plan.max_steps))
+        own = replace(self, plan=plan).own(shared.lenses)
+        return NullLenses(shared.lenses, own.lenses), shared.certificate
 
     def _anchor(self) -> str:
         """Where lenses of several layers start: a shared lens has no other shared lens to start from."""

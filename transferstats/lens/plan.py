@@ -41,12 +41,12 @@ class FitPlan:
     optimiser: str = "natural"
     strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     batch: int = 512
-    learning_rate: float = 0.03
+    learning_rate: float = 0.015
     momentum: float = 0.9
     weight_decay: float = 0.0
     damping: float = 1e-2
     constant: int = 32
-    settle: int = 128
+    settle: int = 256
     first: int = 16
     max_steps: int = 1024
     tolerance: float = 0.003

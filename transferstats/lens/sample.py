@@ -28,13 +28,13 @@ class Sample:
     targets: tuple[Targets, ...]
 
     def batch(self, maps: Tensor, rows: Tensor) -> tuple[Tensor, Targets]:
-        """(g, r, d) some rows of the inputs of some maps, and the targets of these g r rows."""
-        index = rows % len(self.targets[0].labels)
-        if len(self.targets) == 1:
-            taken = [self.targets[0].rows(index)] * len(maps)
-        else:
-            taken = [self.targets[int(one)].rows(index) for one in maps]
-        return torch.stack([self.hidden[int(one)].index_select(0, rows) for one in maps]), concatenate(taken)
+        """(g, r, d) inputs of some maps, each with its own of the rows (g, r), and the targets of these."""
+        inputs, taken = [], []
+        for one, chosen in zip(maps.tolist(), rows, strict=True):
+            targets = self.targets[one % len(self.targets)]
+            inputs.append(self.hidden[one].index_select(0, chosen))
+            taken.append(targets.rows(chosen % len(targets.labels)))
+        return torch.stack(inputs), concatenate(taken)
 
     def stacked(self) -> Sample:
         """All layers as the rows of one map: what a shared lens is fitted to."""
@@ -54,7 +54,7 @@ def mean_kl(
     rows = torch.arange(0, n_rows, step, device=sample.hidden.device)
     if maps is None:
         maps = torch.arange(len(lenses), device=sample.hidden.device)
-    hidden, targets = sample.batch(maps, rows)
+    hidden, targets = sample.batch(maps, rows.expand(len(maps), -1))
     with torch.no_grad():
         normed = head.norm(lenses.apply(hidden)).flatten(0, 1)
         kl, _ = losses(head, normed, targets)

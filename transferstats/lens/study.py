@@ -252,10 +252,10 @@ class World:
         self, samples: Sequence[Sample], states: Sequence[States]
     ) -> tuple[list[Sample], list[dict[str, Any]]]:
         """Train, held-out and evaluation samples of the shared-lens null, and the certificate of its lens."""
-        shared = self._pipeline(samples).shared()
+        lenses, certificate = self._pipeline(samples).null_lenses()
         clusters = [self._row_clusters(captured) for captured in states]
-        replaced = null_samples(self.subject.head, shared.lenses, samples, clusters, rng=self.draw)
-        return replaced, certificate_rows(shared.certificate, "generator", self.subject.layers)
+        replaced = null_samples(self.subject.head, lenses, samples, clusters, rng=self.draw)
+        return replaced, certificate_rows(certificate, "generator", self.subject.layers)
 
     def _row_clusters(self, states: States) -> Tensor:
         """(n,) cluster of each row, as numbers."""
