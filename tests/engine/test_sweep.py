@@ -74,7 +74,7 @@ def test_a_failing_cell_does_not_stop_the_others(executor: Executor | None, tmp_
         "nan record": "DataError: cell toy seed 1: its record holds NaN",
     }
     assert failure.reason.startswith(words[fault])
-    assert [one.label for one in cell_states(tmp_path) if one.state == "missing"] == ["toy seed 1"]
+    assert [one.label for one in cell_states(tmp_path) if one.state == "failed"] == ["toy seed 1"]
     assert len(sweep(make_cells(), tmp_path).computed) == 1  # the cause removed, the rest is computed
     assert Store(tmp_path).verify() == []
 

@@ -130,8 +130,8 @@ def cells(
         config = {**shared, "dataset": {"name": item.name, "fingerprint": item.fingerprint}}
         split_of(config, item.clusters)  # a design that cannot be split is refused before anything is computed
         location = {
-            "subject": subject,
-            "dataset": _place(item),
+            "subject": _place(subject),
+            "dataset": _place(item.origin),
             "device": machine.device,
             "threads": str(machine.threads),
         }
@@ -141,8 +141,11 @@ def cells(
     return planned
 
 
-def _place(documents: Documents) -> str:
-    return documents.origin.removeprefix("embedded:")
+def _place(source: str) -> str:
+    """Files by their absolute path: a worker elsewhere has another working folder."""
+    if source == "embedded" or source.startswith("embedded:"):
+        return source.removeprefix("embedded:")
+    return str(Path(source).resolve()) if Path(source).exists() else source
 
 
 def _plain(plan: FitPlan | Encoding | EvaluationPlan) -> dict[str, Any]:
