@@ -191,8 +191,8 @@ def _sweep_cluster(cells: Sequence[Cell], arguments: argparse.Namespace, todo: i
     messages: Queue[Any] = Queue()
     gpu = arguments.device.startswith("cuda")
     with (
-        SweepProgress(messages, todo) as progress,
         open_cluster(arguments.engine, messages.put, gpu=gpu) as executor,
+        SweepProgress(messages, todo) as progress,
     ):
         progress.sink = executor.sink
         return transferstats.sweep(

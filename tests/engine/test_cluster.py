@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import required
+from processes import HERE, PATIENCE, content, running, wait_until
 from toy_cells import make_cells
 
 from transferstats.engine import Cell, QueueReport, cell_states, local_pool, sweep
@@ -29,30 +29,11 @@ required.module("distributed")
 
 from transferstats.engine.cluster import ClusterExecutor, open_cluster  # noqa: E402
 
-HERE = Path(__file__).parent
-PATIENCE = 90.0  # seconds until a test gives up waiting; nothing depends on how long it really took
-
-
-def content(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "gave up waiting"
-        time.sleep(0.02)
-
 
 def waiting_for(folder: Path, count: int) -> list[Cell]:
     """Cells that say that they run, and wait until the folder says go."""
     folder.mkdir(exist_ok=True)
     return [replace(cell, location={"do": f"wait for {folder}"}) for cell in make_cells(count)]
-
-
-def running(folder: Path) -> list[int]:
-    """Process ids of the workers that have begun a cell."""
-    return sorted({int(path.name.split()[1]) for path in folder.glob("running *")})
 
 
 @dataclass
@@ -184,13 +165,16 @@ def test_cells_say_that_they_run_and_how_far_they_are(cluster: Cluster, tmp_path
 def test_a_killed_worker_costs_nothing(tmp_path: Path) -> None:
     """SIGKILL in the middle of a cell: another worker computes it, and nothing shows that it happened."""
     cells = waiting_for(tmp_path / "signs", 6)
-    with started(tmp_path) as cluster, open_cluster(cluster.address, lambda _: None) as executor:
-        with ThreadPoolExecutor(1) as background:
-            future = background.submit(sweep, cells, tmp_path / "store", executor=executor)
-            wait_until(lambda: len(running(tmp_path / "signs")) == 2)
-            os.kill(running(tmp_path / "signs")[0], signal.SIGKILL)
-            (tmp_path / "signs" / "go").touch()
-            outcome = future.result(timeout=PATIENCE)
+    with (
+        started(tmp_path) as cluster,
+        open_cluster(cluster.address, lambda _: None) as executor,
+        ThreadPoolExecutor(1) as background,
+    ):
+        future = background.submit(sweep, cells, tmp_path / "store", executor=executor)
+        wait_until(lambda: len(running(tmp_path / "signs")) == 2)
+        os.kill(running(tmp_path / "signs")[0], signal.SIGKILL)
+        (tmp_path / "signs" / "go").touch()
+        outcome = future.result(timeout=PATIENCE)
     assert not outcome.failures
     assert len(outcome.computed) == 6
     sweep(make_cells(6), tmp_path / "undisturbed")
@@ -219,15 +203,6 @@ def test_a_killed_scheduler_is_told_and_a_second_sweep_finishes(cluster: Cluster
     assert (len(outcome.computed), len(outcome.reused)) == (5, 1)
     sweep(make_cells(6), tmp_path / "undisturbed")
     assert content(store) == content(tmp_path / "undisturbed")
-
-
-def test_nobody_at_the_address_is_told_with_what_to_do(tmp_path: Path) -> None:
-    address = f"tcp://127.0.0.1:{_free_port()}"
-    with (
-        pytest.raises(EngineError, match=re.escape(f"no Dask scheduler answers at {address}")),
-        open_cluster(address, lambda _: None),
-    ):
-        pass
 
 
 def test_workers_with_several_threads_are_refused(tmp_path: Path) -> None:
