@@ -21,7 +21,13 @@ from transferstats.lens.plan import ANCHORS, RECIPES
 if TYPE_CHECKING:
     from transferstats.engine import Cell, SweepReport
 
-LOCAL = "local"
+LOCAL, DEFAULT_RECIPE, DATASETS = "local", "default", ("python", "kjv")
+
+UNCERTIFIED = (
+    "these lenses carry no convergence certificate: how far each is from its own minimum is unknown, and a "
+    "penalty may be no more than that. Verdicts say so; claims about a shared lens and its null (C3, C7) need "
+    "lenses fitted here"
+)
 
 FINDINGS, USAGE, BAD_INPUT, INTERRUPTED = 1, 2, 3, 130
 
@@ -72,9 +78,15 @@ def build_parser() -> argparse.ArgumentParser:
     _study_options(run)
     commands.evidence_options(run)
     run.add_argument("--out", default="report", help="folder of the report (default: %(default)s)")
-    fit = commands.add_verb(verbs, "fit", run_fit, "compute one cell: one seed on one dataset")
+    fit = commands.add_verb(verbs, "fit", run_fit, "compute the cells of one seed, or score ready-made lenses")
     _study_options(fit)
-    fit.add_argument("--seed", type=int, default=0, help="which of the seeds (default: %(default)s)")
+    fit.add_argument("--seed", type=int, help="which of the seeds (default: 0)")
+    fit.add_argument(
+        "--lens",
+        action="append",
+        help="score ready-made lenses instead of fitting any: a folder of tuned-lens (params.pt, config.json) or "
+        "the .pt file of a Jacobian lens; repeat it, one a seed",
+    )
     _study_options(
         commands.add_verb(verbs, "sweep", run_sweep, "compute the cells of a study that its store lacks")
     )
@@ -111,7 +123,7 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
         help="runs of the pipeline in the world where one lens is right for every layer; 0 leaves C3 untested "
         "(default: as many as seeds)",
     )
-    verb.add_argument("--recipe", choices=tuple(RECIPES), default="default", help="how lenses are trained")
+    verb.add_argument("--recipe", choices=tuple(RECIPES), default=DEFAULT_RECIPE, help="how lenses are trained")
     verb.add_argument("--anchor", choices=ANCHORS, help="where own lenses start (default: as in the recipe)")
     verb.add_argument("--units", type=int, default=120, help="evaluation documents (default: %(default)s)")
     verb.add_argument("--unit-tokens", type=int, default=160, help="tokens scored of each (default: %(default)s)")
@@ -132,6 +144,24 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
 
 
+FITTING = ("seed", "null_replicates", "max_steps", "anchor")
+"""Options without a meaning for ready-made lenses."""
+
+
+def _lens_cells(arguments: argparse.Namespace) -> list[Cell]:
+    given = [f"--{name.replace('_', '-')}" for name in FITTING if getattr(arguments, name) is not None]
+    given += ["--recipe"] if arguments.recipe != DEFAULT_RECIPE else []
+    if given:
+        raise DesignError(f"{', '.join(given)} is about fitting, and --lens fits nothing: leave it out")
+    return transferstats.lens_cells(
+        arguments.subject,
+        arguments.dataset or DATASETS,
+        arguments.lens,
+        evaluation=transferstats.EvaluationPlan(units=arguments.units, tokens=arguments.unit_tokens),
+        machine=transferstats.Machine(arguments.device),
+    )
+
+
 def _cells(arguments: argparse.Namespace) -> list[Cell]:
     chosen = {"max_steps": arguments.max_steps, "anchor": arguments.anchor}
     plan = replace(RECIPES[arguments.recipe], **{k: v for k, v in chosen.items() if v is not None})
@@ -139,7 +169,7 @@ def _cells(arguments: argparse.Namespace) -> list[Cell]:
     evaluation = transferstats.EvaluationPlan(units=arguments.units, tokens=arguments.unit_tokens)
     return transferstats.cells(
         arguments.subject,
-        arguments.dataset or ["python", "kjv"],
+        arguments.dataset or DATASETS,
         seeds=arguments.seeds,
         null_replicates=arguments.seeds if replicates is None else replicates,
         fit=plan,
@@ -237,10 +267,15 @@ def run_study(arguments: argparse.Namespace) -> int:
 
 def run_fit(arguments: argparse.Namespace) -> int:
     """Verb ``fit``."""
+    if arguments.lens:
+        code = _tell(_sweep(_lens_cells(arguments), arguments), arguments.store)
+        print(UNCERTIFIED)
+        return code
     cells = _cells(arguments)
-    chosen = [cell for cell in cells if cell.config["seed"] == arguments.seed]
+    seed = arguments.seed or 0
+    chosen = [cell for cell in cells if cell.config["seed"] == seed]
     if not chosen:
-        raise DesignError(f"--seed {arguments.seed}: this study has seeds 0 to {arguments.seeds - 1}")
+        raise DesignError(f"--seed {seed}: this study has seeds 0 to {arguments.seeds - 1}")
     store = transferstats.Store(arguments.store)
     store.claim(cells)
     store.plan(cells)  # all of them, so that the store knows what is still missing
