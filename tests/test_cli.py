@@ -16,6 +16,7 @@ from small_study import SmallStudy
 
 import transferstats
 from transferstats.cli import BAD_INPUT, FINDINGS, OK, USAGE, _cells, build_parser, main
+from transferstats.engine.journal import record_failure
 from transferstats.grid import TransferGrid
 from transferstats.lens.plan import RECIPES, FitPlan
 from transferstats.lens.study import _plain
@@ -127,6 +128,7 @@ def test_version() -> None:
         ("evaluate", "losses.csv"),
         ("evaluate", "losses.csv", "--smallest", "much"),
         ("status",),
+        ("sweep", "--engine", "somewhere"),
         *(("sweep", f"--shard={shard}") for shard in ("0", "a/b", "0/0", "4/4", "-1/4")),
     ],
     ids=str,
@@ -258,6 +260,7 @@ BAD_INPUT_CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "level in percent": (("evaluate", "{losses}", "--smallest", "1", "--conf-level", "95"), "95"),
     "one seed": (("sweep", "--seeds", "1", "--store", "s"), "at least 2 seeds, better 5"),
     "no model": (("sweep", "--subject", "./nowhere", "--store", "s"), "no model at './nowhere'"),
+    "no scheduler": (("sweep", "--engine", "tcp://127.0.0.1:1", "--store", "s"), "no Dask scheduler answers at"),
     "no dataset": (("sweep", "--dataset", "nowhere", "--store", "s"), "no dataset 'nowhere'"),
     "too many units": (("sweep", "--units", "10000", "--store", "s"), "bring more documents"),
     "no such seed": (("fit", "--seed", "7", "--store", "s"), "--seed 7: this study has seeds 0 to 4"),
@@ -298,6 +301,12 @@ def test_status_of_a_finished_and_an_unfinished_store(store: Path, small: SmallS
     code, out, _ = inside("status", store)
     assert code == FINDINGS
     assert f"missing  {small.cells[0].key[:12]}  {small.cells[0].label}" in out
+    assert out.endswith("7 of 8 cells done, 1 missing\n")
+    record_failure(store, small.cells[0].key, small.cells[0].label, "DataError: two\nlines", "")
+    code, out, _ = inside("status", store)
+    assert code == FINDINGS
+    assert f"failed   {small.cells[0].key[:12]}  {small.cells[0].label}  DataError: two lines\n" in out
+    assert out.endswith("7 of 8 cells done, 1 failed\n")
     code, _, errors = inside("evaluate", store, "--smallest", 0.05)
     assert code == BAD_INPUT
     assert "not finished" in errors

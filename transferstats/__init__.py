@@ -34,6 +34,7 @@ _HOMES: dict[str, str] = {
     "evaluate": "transferstats.evidence",
     "figure": "transferstats.reporting",
     "fit_decay": "transferstats.stats.decay",
+    "lens_cells": "transferstats.lens.ready",
     "local_pool": "transferstats.engine",
     "null_test": "transferstats.stats.null",
     "numbers": "transferstats.reporting",
@@ -73,6 +74,7 @@ __all__ = [
     "evaluate",
     "figure",
     "fit_decay",
+    "lens_cells",
     "local_pool",
     "null_test",
     "numbers",
@@ -121,6 +123,7 @@ if TYPE_CHECKING:
     from transferstats.grid import TransferGrid
     from transferstats.lens.language import Encoding
     from transferstats.lens.plan import FitPlan
+    from transferstats.lens.ready import lens_cells
     from transferstats.lens.study import EvaluationPlan, Machine, cells
     from transferstats.readers import read_grid
     from transferstats.reporting import cite, figure, numbers, report, sentence, table

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from queue import Queue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import transferstats
 from transferstats import commands
@@ -19,6 +20,14 @@ from transferstats.lens.plan import ANCHORS, RECIPES
 
 if TYPE_CHECKING:
     from transferstats.engine import Cell, SweepReport
+
+LOCAL, DEFAULT_RECIPE, DATASETS = "local", "default", ("python", "kjv")
+
+UNCERTIFIED = (
+    "these lenses carry no convergence certificate: how far each is from its own minimum is unknown, and a "
+    "penalty may be no more than that. Verdicts say so; claims about a shared lens and its null (C3, C7) need "
+    "lenses fitted here"
+)
 
 FINDINGS, USAGE, BAD_INPUT, INTERRUPTED = 1, 2, 3, 130
 
@@ -69,13 +78,21 @@ def build_parser() -> argparse.ArgumentParser:
     _study_options(run)
     commands.evidence_options(run)
     run.add_argument("--out", default="report", help="folder of the report (default: %(default)s)")
-    fit = commands.add_verb(verbs, "fit", run_fit, "compute the cells of one seed, in both worlds")
+    fit = commands.add_verb(verbs, "fit", run_fit, "compute the cells of one seed, or score ready-made lenses")
     _study_options(fit)
-    fit.add_argument("--seed", type=int, default=0, help="which of the seeds (default: %(default)s)")
+    fit.add_argument("--seed", type=int, help="which of the seeds (default: 0)")
+    fit.add_argument(
+        "--lens",
+        action="append",
+        help="score ready-made lenses instead of fitting any: a folder of tuned-lens (params.pt, config.json) or "
+        "the .pt file of a Jacobian lens; repeat it, one a seed",
+    )
     _study_options(
         commands.add_verb(verbs, "sweep", run_sweep, "compute the cells of a study that its store lacks")
     )
-    status = commands.add_verb(verbs, "status", run_status, "what is done and what is missing in a store")
+    status = commands.add_verb(
+        verbs, "status", run_status, "what is done, running, failed (and why) or missing in a store"
+    )
     verify = commands.add_verb(verbs, "verify", run_verify, "recompute every hash of a store")
     verify.add_argument("--discard", action="store_true", help="remove damaged cells, so that a sweep redoes them")
     for verb in (status, verify):
@@ -106,7 +123,7 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
         help="runs of the pipeline in the world where one lens is right for every layer; 0 leaves C3 untested "
         "(default: as many as seeds)",
     )
-    verb.add_argument("--recipe", choices=tuple(RECIPES), default="default", help="how lenses are trained")
+    verb.add_argument("--recipe", choices=tuple(RECIPES), default=DEFAULT_RECIPE, help="how lenses are trained")
     verb.add_argument("--anchor", choices=ANCHORS, help="where own lenses start (default: as in the recipe)")
     verb.add_argument("--units", type=int, default=120, help="evaluation documents (default: %(default)s)")
     verb.add_argument("--unit-tokens", type=int, default=160, help="tokens scored of each (default: %(default)s)")
@@ -114,9 +131,35 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--store", default="runs/embedded", help="folder of finished cells (default: %(default)s)")
     verb.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells side by side (default: cores)")
     verb.add_argument(
+        "--engine",
+        type=_engine,
+        default=LOCAL,
+        metavar="ADDRESS",
+        help="local processes (default), or a Dask scheduler: tcp://host:port (extra 'cluster'); its workers see "
+        "subject and datasets under the same paths, and with --device cuda were started with --resources GPU=1",
+    )
+    verb.add_argument(
         "--shard", type=_shard, metavar="I/N", help="i/n: only every n-th cell, counted from 0 (job arrays)"
     )
     verb.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
+
+
+FITTING = ("seed", "null_replicates", "max_steps", "anchor")
+"""Options without a meaning for ready-made lenses."""
+
+
+def _lens_cells(arguments: argparse.Namespace) -> list[Cell]:
+    given = [f"--{name.replace('_', '-')}" for name in FITTING if getattr(arguments, name) is not None]
+    given += ["--recipe"] if arguments.recipe != DEFAULT_RECIPE else []
+    if given:
+        raise DesignError(f"{', '.join(given)} is about fitting, and --lens fits nothing: leave it out")
+    return transferstats.lens_cells(
+        arguments.subject,
+        arguments.dataset or DATASETS,
+        arguments.lens,
+        evaluation=transferstats.EvaluationPlan(units=arguments.units, tokens=arguments.unit_tokens),
+        machine=transferstats.Machine(arguments.device),
+    )
 
 
 def _cells(arguments: argparse.Namespace) -> list[Cell]:
@@ -126,7 +169,7 @@ def _cells(arguments: argparse.Namespace) -> list[Cell]:
     evaluation = transferstats.EvaluationPlan(units=arguments.units, tokens=arguments.unit_tokens)
     return transferstats.cells(
         arguments.subject,
-        arguments.dataset or ["python", "kjv"],
+        arguments.dataset or DATASETS,
         seeds=arguments.seeds,
         null_replicates=arguments.seeds if replicates is None else replicates,
         fit=plan,
@@ -136,28 +179,63 @@ def _cells(arguments: argparse.Namespace) -> list[Cell]:
 
 
 def _sweep(cells: Sequence[Cell], arguments: argparse.Namespace) -> SweepReport:
-    from transferstats.engine import local_manager
     from transferstats.progress import SweepProgress
 
     shard = arguments.shard
     finished = set(transferstats.Store(arguments.store).keys())
     todo = sum(cell.key not in finished for cell in (cells if shard is None else cells[shard[0] :: shard[1]]))
-    jobs = min(arguments.jobs, todo)
-    if jobs < 1:
+    if todo == 0:
         return transferstats.sweep(cells, arguments.store, shard=shard)
-    if jobs == 1:
-        with SweepProgress(Queue(), todo) as progress:
-            return transferstats.sweep(cells, arguments.store, shard=shard, watch=progress.watch)
+    if arguments.engine != LOCAL:
+        return _sweep_cluster(cells, arguments, todo)
+    if min(arguments.jobs, todo) > 1:
+        return _sweep_pool(cells, arguments, todo)
+    with SweepProgress(Queue(), todo) as progress:
+        return transferstats.sweep(cells, arguments.store, shard=shard, watch=progress.watch)
+
+
+def _sweep_pool(cells: Sequence[Cell], arguments: argparse.Namespace, todo: int) -> SweepReport:
+    """On several processes of this machine."""
+    from transferstats.engine import local_manager
+    from transferstats.progress import SweepProgress
+
     with (
         local_manager() as manager,
-        transferstats.local_pool(jobs) as pool,
+        transferstats.local_pool(min(arguments.jobs, todo)) as pool,
         SweepProgress(manager.Queue(), todo) as progress,
     ):
         try:
-            return transferstats.sweep(cells, arguments.store, executor=pool, shard=shard, watch=progress.watch)
+            return transferstats.sweep(
+                cells, arguments.store, executor=pool, shard=arguments.shard, watch=progress.watch
+            )
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _sweep_cluster(cells: Sequence[Cell], arguments: argparse.Namespace, todo: int) -> SweepReport:
+    """On the workers of a Dask scheduler."""
+    from transferstats.engine.cluster import open_cluster
+    from transferstats.progress import SweepProgress
+
+    messages: Queue[Any] = Queue()
+    gpu = arguments.device.startswith("cuda")
+    with (
+        open_cluster(arguments.engine, messages.put, gpu=gpu) as executor,
+        SweepProgress(messages, todo) as progress,
+    ):
+        progress.sink = executor.sink
+        return transferstats.sweep(
+            cells, arguments.store, executor=executor, shard=arguments.shard, watch=progress.watch
+        )
+
+
+def _engine(text: str) -> str:
+    if text != LOCAL and "://" not in text:
+        raise argparse.ArgumentTypeError(
+            f"an engine is {LOCAL!r} or a Dask scheduler, tcp://host:port, not {text!r}"
+        )
+    return text
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -189,10 +267,15 @@ def run_study(arguments: argparse.Namespace) -> int:
 
 def run_fit(arguments: argparse.Namespace) -> int:
     """Verb ``fit``."""
+    if arguments.lens:
+        code = _tell(_sweep(_lens_cells(arguments), arguments), arguments.store)
+        print(UNCERTIFIED)
+        return code
     cells = _cells(arguments)
-    chosen = [cell for cell in cells if cell.config["seed"] == arguments.seed]
+    seed = arguments.seed or 0
+    chosen = [cell for cell in cells if cell.config["seed"] == seed]
     if not chosen:
-        raise DesignError(f"--seed {arguments.seed}: this study has seeds 0 to {arguments.seeds - 1}")
+        raise DesignError(f"--seed {seed}: this study has seeds 0 to {arguments.seeds - 1}")
     store = transferstats.Store(arguments.store)
     store.claim(cells)
     store.plan(cells)  # all of them, so that the store knows what is still missing
@@ -207,11 +290,14 @@ def run_sweep(arguments: argparse.Namespace) -> int:
 def run_status(arguments: argparse.Namespace) -> int:
     """Verb ``status``."""
     states = transferstats.cell_states(arguments.store)
+    width = max((len(one.label) for one in states), default=0)
     for one in states:
-        print(f"{one.state:8} {one.key[:12]}  {one.label}")
-    missing = sum(one.state != "done" for one in states)
-    print(f"{len(states) - missing} of {len(states)} cells done")
-    return FINDINGS if missing else OK
+        detail = " ".join(one.detail.split())  # a reason of several lines would break the table
+        print(f"{one.state:8} {one.key[:12]}  {one.label:{width}}  {detail}".rstrip())
+    counts = Counter(one.state for one in states)
+    others = [f"{counts[state]} {state}" for state in ("running", "waiting", "failed", "missing") if counts[state]]
+    print(", ".join([f"{counts['done']} of {len(states)} cells done", *others]))
+    return FINDINGS if others else OK
 
 
 def run_verify(arguments: argparse.Namespace) -> int:

@@ -28,6 +28,10 @@ class StoreError(TransferstatsError, OSError):
     """A store of cells that is torn, altered, incomplete, or written by another study."""
 
 
+class EngineError(TransferstatsError, RuntimeError):
+    """Workers, or a cluster, that cannot be reached, went away, or do not fit the study."""
+
+
 class DependencyError(TransferstatsError, ImportError):
     """An optional dependency is missing; the message names the extra that brings it."""
 

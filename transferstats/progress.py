@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from transferstats.engine import Cell, QueueReport, Report
+from transferstats.engine import Cell, QueueReport, Report, Sink
 
 STAGE_SHARE = {"states": (0.0, 0.1), "shared": (0.1, 0.3), "kl": (0.3, 0.8), "transfer": (0.8, 1.0)}
 """Where a cell stands, as shares of its time, when a stage begins and ends; only the ETA depends on it."""
@@ -24,10 +24,15 @@ class SweepProgress:
     ----------
     queue: carries the workers' reports; a plain ``queue.Queue`` for a sweep in this process.
     total: cells to compute.
+
+    Attributes
+    ----------
+    sink: where reporters put what ``queue`` gives: the queue itself, unless a cluster brings its own way.
     """
 
     def __init__(self, queue: Queue[Any], total: int) -> None:
         self.queue = queue
+        self.sink: Sink = queue
         interactive = sys.stderr.isatty()
         self.bar = tqdm(
             total=total,
@@ -55,7 +60,7 @@ class SweepProgress:
 
     def watch(self, cell: Cell, _index: int, _count: int) -> Report:
         """The reporter of one cell, for ``sweep(watch=...)``."""
-        return QueueReport(self.queue, cell.label or cell.key[:8])
+        return QueueReport(self.sink, cell.label or cell.key[:8])
 
     def _drain(self) -> None:
         while (message := self.queue.get()) is not None:

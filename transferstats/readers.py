@@ -197,6 +197,8 @@ def _certificates(stored: list[StoredCell]) -> pd.DataFrame:
         for cell in stored
         for row in cell.record["certificates"]
     ]
+    if not rows:
+        return pd.DataFrame()  # ready-made lenses, which nobody certified
     frame = pd.DataFrame(rows)
     frame["change"] = frame["change"].astype(np.float64)
     return frame.sort_values(["dataset", "world", "seed"], kind="stable", ignore_index=True)

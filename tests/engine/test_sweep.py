@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from processes import PATIENCE, alive, content, running, start, wait_until
 from toy_cells import make_cells
 
 from transferstats.engine import Cell, Report, Store, cell_states, local_pool, run_cell, sweep
 from transferstats.errors import StoreError
-
-HERE = Path(__file__).parent
-PATIENCE = 60.0  # seconds until a test gives up waiting; nothing depends on how long it really took
 
 
 def doing(cells: list[Cell], **what: str) -> list[Cell]:
@@ -30,10 +24,6 @@ def doing(cells: list[Cell], **what: str) -> list[Cell]:
         replace(cell, location={"do": what[name]}) if (name := f"s{cell.config['seed']}") in what else cell
         for cell in cells
     ]
-
-
-def content(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +64,7 @@ def test_a_failing_cell_does_not_stop_the_others(executor: Executor | None, tmp_
         "nan record": "DataError: cell toy seed 1: its record holds NaN",
     }
     assert failure.reason.startswith(words[fault])
-    assert [one.label for one in cell_states(tmp_path) if one.state == "missing"] == ["toy seed 1"]
+    assert [one.label for one in cell_states(tmp_path) if one.state == "failed"] == ["toy seed 1"]
     assert len(sweep(make_cells(), tmp_path).computed) == 1  # the cause removed, the rest is computed
     assert Store(tmp_path).verify() == []
 
@@ -153,57 +143,6 @@ def test_a_runner_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
 
 # --- several processes on one store ------------------------------------------------------------------------------
 
-SWEEP = """
-import sys
-sys.path.insert(0, {here!r})
-from dataclasses import replace
-from transferstats.engine import local_pool, sweep
-from toy_cells import make_cells
-
-if __name__ == "__main__":
-    cells = [replace(cell, location={{"do": {do!r}}}) for cell in make_cells({count})[{part}]]
-    if {jobs}:
-        with local_pool({jobs}) as pool:
-            outcome = sweep(cells, {root!r}, executor=pool)
-    else:
-        outcome = sweep(cells, {root!r})
-    print(len(outcome.computed), len(outcome.reused), len(outcome.failures))
-"""
-
-
-def start(
-    folder: Path, root: Path, *, count: int = 8, part: str = ":", jobs: int = 0, do: str = ""
-) -> subprocess.Popen:
-    """A sweep in a process of its own, in its own process group."""
-    script = folder / f"sweep_{len(list(folder.glob('*.py')))}.py"
-    script.write_text(
-        textwrap.dedent(SWEEP).format(here=str(HERE), root=str(root), count=count, part=part, jobs=jobs, do=do),
-        encoding="utf-8",
-    )
-    return subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "gave up waiting"
-        time.sleep(0.02)
-
-
-def running(folder: Path) -> list[int]:
-    """Process ids of the workers that have begun a cell."""
-    return sorted({int(path.name.split()[1]) for path in folder.glob("running *")})
-
-
-def alive(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
 
 def test_two_sweeps_at_once_on_one_store(tmp_path: Path) -> None:
     """The same cells, and cells of which the other knows nothing; both start from nothing, together."""
@@ -216,7 +155,7 @@ def test_two_sweeps_at_once_on_one_store(tmp_path: Path) -> None:
     for process in sweeps:
         out, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, errors
-        assert out.split()[2] == "0"
+        assert out.split()[-1] == "0"
     assert Store(root).verify() == []
     sweep(make_cells(8), tmp_path / "undisturbed")
     assert content(root) == content(tmp_path / "undisturbed")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import required
 import small_study
 import torch
 from small_study import SmallStudy
@@ -163,7 +164,7 @@ def test_a_last_layer_lens_beats_the_prior_and_its_kl_adds_up(small_grid: Transf
 
 
 def test_serial_and_process_pool_leave_the_same_bytes(small: SmallStudy, tmp_path: Path) -> None:
-    """One cell of each world, computed by two workers that were started for it."""
+    """One cell of each world, computed by two processes that were started for it."""
     chosen = [cells_of(small, "observed")[1], cells_of(small, "null")[2]]
     with local_pool(2) as pool:
         outcome = sweep(chosen, tmp_path / "pool", executor=pool)
@@ -172,6 +173,38 @@ def test_serial_and_process_pool_leave_the_same_bytes(small: SmallStudy, tmp_pat
         for suffix in ("json", "parquet"):
             name = f"cells/{cell.key}.{suffix}"
             assert (tmp_path / "pool" / name).read_bytes() == (small.store / name).read_bytes(), name
+
+
+def test_serial_and_cluster_leave_the_same_bytes(small: SmallStudy, tmp_path: Path) -> None:
+    """The same two cells on the workers of Dask, which were started in another folder."""
+    required.module("distributed")
+    from distributed import LocalCluster
+
+    from transferstats.engine.cluster import open_cluster
+
+    chosen = [cells_of(small, "observed")[1], cells_of(small, "null")[2]]
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        open_cluster(cluster.scheduler_address, lambda _: None) as executor,
+    ):
+        outcome = sweep(chosen, tmp_path / "cluster", executor=executor)
+    assert not outcome.failures
+    for cell in chosen:
+        for suffix in ("json", "parquet"):
+            name = f"cells/{cell.key}.{suffix}"
+            assert (tmp_path / "cluster" / name).read_bytes() == (small.store / name).read_bytes(), name
+
+
+def test_cells_find_their_files_from_any_folder(
+    document_files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planned with relative paths, computed by a worker elsewhere; the key knows nothing of it."""
+    monkeypatch.chdir(document_files[0].parent)
+    relative = small_study.plan([Path(file.name) for file in document_files])
+    monkeypatch.chdir(tmp_path)
+    assert [cell.location["dataset"] for cell in relative[::4]] == [str(file.resolve()) for file in document_files]
+    assert {cell.location["subject"] for cell in relative} == {"embedded"}
+    assert [cell.key for cell in relative] == [cell.key for cell in small_study.plan(document_files)]
 
 
 def test_the_order_of_cells_does_not_matter(small: SmallStudy, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Cells, their store, and running many of them on any executor. Knows no torch and no statistics."""
 
 from transferstats.engine.cell import Cell, CellOutput, Report, run_cell
-from transferstats.engine.pool import QueueReport, local_manager, local_pool
+from transferstats.engine.pool import QueueReport, Sink, local_manager, local_pool
 from transferstats.engine.run import CellStatus, Failure, SweepReport, cell_states, sweep
 from transferstats.engine.store import Problem, Store, StoredCell
 
@@ -13,6 +13,7 @@ __all__ = [
     "Problem",
     "QueueReport",
     "Report",
+    "Sink",
     "Store",
     "StoredCell",
     "SweepReport",

@@ -10,8 +10,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.managers import SyncManager
-from queue import Queue
-from typing import Any
+from typing import Any, Protocol
 
 SECONDS_BETWEEN_REPORTS = 0.25
 
@@ -49,11 +48,18 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
+class Sink(Protocol):
+    """Takes messages: a queue, or the way from a cluster's worker to its client."""
+
+    def put(self, message: Any, /) -> Any:
+        """Take one."""
+
+
 @dataclass(slots=True)
 class QueueReport:
     """A progress reporter that can be sent to a worker: puts (label, stage, done, total) on a queue."""
 
-    queue: Queue[Any]
+    queue: Sink
     label: str
     _pending: dict[str, int] = field(default_factory=dict)
     _sent: float = 0.0

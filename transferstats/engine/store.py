@@ -33,6 +33,7 @@ FORMAT = 1
 STUDY_FILE = "study.json"
 PLAN_FILE = "plan.json"
 LEFTOVER = ".tmp"
+FOLDERS = ("cells", "failures", "sweeps")
 LEFTOVER_SECONDS = 3600
 
 
@@ -96,7 +97,7 @@ class Store:
         held = self.study() if path.exists() else self._study_of_cells()
         if held is None or (content_key(held) == key and not path.exists()):
             content = {"format": FORMAT, "key": key, "study": study}
-            _write_atomically(path, (canonical_json(content) + "\n").encode())
+            write_atomically(path, (canonical_json(content) + "\n").encode())
         elif content_key(held) != key:
             raise StoreError(
                 f"{self.root} holds another study; it differs in: {'; '.join(_differences(held, study))}. "
@@ -121,7 +122,7 @@ class Store:
         labels = {**known, **{cell.key: cell.label for cell in cells}}
         if labels != known:
             content = {"cells": labels, "sha256": content_key(labels)}
-            _write_atomically(self.root / PLAN_FILE, (canonical_json(content) + "\n").encode())
+            write_atomically(self.root / PLAN_FILE, (canonical_json(content) + "\n").encode())
 
     def planned(self) -> dict[str, str]:
         """Key -> label of every planned cell, in order of the labels."""
@@ -174,8 +175,8 @@ class Store:
             "table_rows": len(output.table),
         }
         content["sha256"] = content_key(content)
-        _write_atomically(self._table_path(cell.key), table)
-        _write_atomically(self._record_path(cell.key), (canonical_json(content) + "\n").encode())
+        write_atomically(self._table_path(cell.key), table)
+        write_atomically(self._record_path(cell.key), (canonical_json(content) + "\n").encode())
 
     def read(self, key: str) -> StoredCell:
         """Read one cell and check every hash.
@@ -261,8 +262,13 @@ def _parquet_bytes(table: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def _write_atomically(path: Path, data: bytes) -> None:
-    """Temporary file, fsync, rename, fsync of the folder: the old content or the new, never a mixture."""
+def write_atomically(path: Path, data: bytes) -> None:
+    """Temporary file, fsync, rename, fsync of the folder: the old content or the new, never a mixture.
+
+    Raises
+    ------
+    StoreError: a full disk, or a folder that cannot be written; what was there stays.
+    """
     # Not tempfile.mkstemp: its files are for their owner's eyes only, and a store is shared.
     temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}{LEFTOVER}"
     try:
@@ -289,7 +295,7 @@ def _write_atomically(path: Path, data: bytes) -> None:
 
 def _remove_leftovers(root: Path) -> None:
     """Temporary files of sweeps that were killed while writing; a younger one may still be written to."""
-    for folder in (root, root / "cells"):
+    for folder in (root, *(root / name for name in FOLDERS)):
         for path in folder.glob(f".*{LEFTOVER}"):
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:

@@ -12,13 +12,33 @@ so a lens needs p only through mu, p . b and H(p): three numbers and a vector a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 CHUNK_BYTES_CPU = 512 * 2**10  # logits of one chunk stay inside a core's cache: measured 2x faster than 8 MiB
 CHUNK_BYTES_ACCELERATOR = 512 * 2**20
+FEWEST_ROWS = 16  # of a chunk, unless memory forces fewer
+
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+"""Words with which allocators of CPUs, accelerators and their libraries say that they have nothing left."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """How many rows of logits are held at once; less after memory has run out.
+
+    most: rows of the largest chunk that memory has not refused; None while it has refused none.
+    """
+
+    most: int | None = None
+
+    def rows(self, n_outputs: int, device: torch.device) -> int:
+        """Rows of a chunk."""
+        budget = CHUNK_BYTES_CPU if device.type == "cpu" else CHUNK_BYTES_ACCELERATOR
+        wanted = max(FEWEST_ROWS, budget // (4 * n_outputs))
+        return wanted if self.most is None else min(wanted, self.most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +52,14 @@ class Head:
     bias: (V,) float32; zeros where the model has none.
     softcap: c of ``c tanh(logits / c)``, or None. A softcap breaks the identity above, so capped
         heads keep the normed final state and recompute p chunk by chunk.
+    budget: of the memory for logits.
     """
 
     norm: Callable[[Tensor], Tensor]
     weight: Tensor
     bias: Tensor
     softcap: float | None = None
+    budget: Budget = field(default_factory=Budget, compare=False, repr=False)
 
     @property
     def n_outputs(self) -> int:
@@ -55,10 +77,33 @@ class Head:
 
     def chunks(self, n_rows: int) -> Iterator[slice]:
         """Row slices whose logits fit the chunk budget of this device."""
-        budget = CHUNK_BYTES_CPU if self.weight.device.type == "cpu" else CHUNK_BYTES_ACCELERATOR
-        step = max(16, budget // (4 * self.n_outputs))
-        for start in range(0, n_rows, step):
-            yield slice(start, min(start + step, n_rows))
+        start = 0
+        while start < n_rows:
+            yield (rows := self._chunk(start, n_rows))
+            start = rows.stop
+
+    def _chunk(self, start: int, n_rows: int) -> slice:
+        return slice(start, min(start + self.budget.rows(self.n_outputs, self.weight.device), n_rows))
+
+    def by_chunks(self, n_rows: int, compute: Callable[[slice], None]) -> None:
+        """Call ``compute`` for one chunk after another; one for which memory runs out is halved and done again.
+
+        ``compute`` writes its rows and changes nothing else, so that it can be repeated. The halved size is kept,
+        here and for ``chunks``. Results are the same up to the order in which a product of matrices sums.
+
+        Raises
+        ------
+        RuntimeError, MemoryError: of the allocator, when there is no memory for a single row.
+        """
+        start = 0
+        while start < n_rows:
+            rows = self._chunk(start, n_rows)
+            if _fits(compute, rows):
+                start = rows.stop
+            else:
+                self.budget.most = (rows.stop - rows.start) // 2
+                if self.weight.device.type == "cuda":
+                    torch.cuda.empty_cache()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +127,18 @@ class Targets:
         """The same targets for some tokens."""
         fields = (self.mu, self.offset, self.entropy, self.labels, self.x_final)
         return Targets(*(None if one is None else _rows(one, index) for one in fields))  # type: ignore[arg-type]
+
+
+def _fits(compute: Callable[[slice], None], rows: slice) -> bool:
+    """Compute a chunk; whether memory sufficed. Where it did not, whatever the chunk held is released by now."""
+    try:
+        compute(rows)
+    except (RuntimeError, MemoryError) as error:
+        exhausted = isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY)
+        if not exhausted or rows.stop - rows.start == 1:
+            raise
+        return False
+    return True
 
 
 def _rows(values: Tensor, index: Tensor | slice) -> Tensor:
@@ -111,7 +168,8 @@ def final_targets(head: Head, final: Tensor, labels: Tensor) -> Targets:
         entropy = torch.empty_like(offset)
         level = head.bias.mean()  # a large common bias would drown in the rounding of the sum over outputs
         spread = head.bias - level
-        for rows in head.chunks(len(x)):
+
+        def compute(rows: slice) -> None:
             # p must sum to 1 to the last digit: exp(log_softmax) misses by some 1e-6, times mu . x of 20 nats.
             logits = head.logits(x[rows])
             shifted = logits.sub_(logits.amax(dim=-1, keepdim=True))
@@ -121,13 +179,16 @@ def final_targets(head: Head, final: Tensor, labels: Tensor) -> Targets:
             mu[rows] = p @ head.weight
             offset[rows] = p @ spread + level
             entropy[rows] = mass.log().squeeze(1) - (p * shifted).sum(-1)
+
+        head.by_chunks(len(x), compute)
     return Targets(mu, offset, entropy, labels, None if head.softcap is None else x)
 
 
 def kl_gradient(head: Head, x: Tensor, targets: Targets) -> Tensor:
     """(n, d) gradient of each row's kl in its normed lens output x (n, d): W^T q - mu."""
     slope = torch.empty_like(x)
-    for rows in head.chunks(len(x)):
+
+    def compute(rows: slice) -> None:
         goal = targets.rows(rows)
         if head.softcap is None:
             with torch.no_grad():
@@ -138,6 +199,8 @@ def kl_gradient(head: Head, x: Tensor, targets: Targets) -> Tensor:
             with torch.enable_grad():
                 total = _capped_kl(head, part, goal).sum()
             (slope[rows],) = torch.autograd.grad(total, part)
+
+    head.by_chunks(len(x), compute)
     return slope
 
 
@@ -151,16 +214,19 @@ def _capped_kl(head: Head, x: Tensor, targets: Targets) -> Tensor:
 def losses(head: Head, x: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
     """(kl, ce), each (n,) in nats per token, for normed lens outputs x (n, d); no gradients."""
     kl, ce = torch.empty_like(x[:, 0]), torch.empty_like(x[:, 0])
+
+    def compute(rows: slice) -> None:
+        part, goal = x[rows], targets.rows(rows)
+        logits = head.logits(part)
+        log_partition = torch.logsumexp(logits, dim=-1)
+        ce[rows] = log_partition - logits.gather(1, goal.labels[:, None]).squeeze(1)
+        if head.softcap is None:
+            kl[rows] = log_partition - (goal.mu * part).sum(-1) - goal.offset - goal.entropy
+        else:
+            kl[rows] = _capped_kl(head, part, goal)
+
     with torch.no_grad():
-        for rows in head.chunks(len(x)):
-            part, goal = x[rows], targets.rows(rows)
-            logits = head.logits(part)
-            log_partition = torch.logsumexp(logits, dim=-1)
-            ce[rows] = log_partition - logits.gather(1, goal.labels[:, None]).squeeze(1)
-            if head.softcap is None:
-                kl[rows] = log_partition - (goal.mu * part).sum(-1) - goal.offset - goal.entropy
-            else:
-                kl[rows] = _capped_kl(head, part, goal)
+        head.by_chunks(len(x), compute)
     return kl, ce
 
 

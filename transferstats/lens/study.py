@@ -7,7 +7,8 @@ network's own final distributions; in the world "null" to targets for which one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -130,8 +131,8 @@ def cells(
         config = {**shared, "dataset": {"name": item.name, "fingerprint": item.fingerprint}}
         split_of(config, item.clusters)  # a design that cannot be split is refused before anything is computed
         location = {
-            "subject": subject,
-            "dataset": _place(item),
+            "subject": _place(subject),
+            "dataset": _place(item.origin),
             "device": machine.device,
             "threads": str(machine.threads),
         }
@@ -141,8 +142,11 @@ def cells(
     return planned
 
 
-def _place(documents: Documents) -> str:
-    return documents.origin.removeprefix("embedded:")
+def _place(source: str) -> str:
+    """Files by their absolute path: a worker elsewhere has another working folder."""
+    if source == "embedded" or source.startswith("embedded:"):
+        return source.removeprefix("embedded:")
+    return str(Path(source).resolve()) if Path(source).exists() else source
 
 
 def _plain(plan: FitPlan | Encoding | EvaluationPlan) -> dict[str, Any]:
@@ -175,22 +179,31 @@ def _language_model(source: str, device: str, _fingerprint: str) -> LanguageMode
 
 def run(cell: Cell, report: Report) -> CellOutput:
     """Compute one cell: the runner behind :data:`RUNNER`."""
+    with threads(cell):
+        subject, config = language_subject(cell), dict(cell.config)
+        split = split_of(config, subject.documents.clusters)
+        return compute_world(subject, split, config, cell.rng(), report)
+
+
+@contextmanager
+def threads(cell: Cell) -> Iterator[None]:
+    """The number of torch threads that the cell asks for, for as long as it is computed."""
     before = torch.get_num_threads()
     torch.set_num_threads(int(cell.location.get("threads", "1")))
     try:
-        return _compute(cell, report)
+        yield
     finally:
         torch.set_num_threads(before)
 
 
-def _compute(cell: Cell, report: Report) -> CellOutput:
+def language_subject(cell: Cell) -> LanguageSubject:
+    """The subject of a cell, once its files are known to be those that were planned with."""
     config = dict(cell.config)
     documents = read_documents(cell.location["dataset"])
     _check_fingerprints(config, cell, documents)
     fingerprint = config["subject"]["fingerprint"]
     model = _language_model(cell.location["subject"], cell.location.get("device", "cpu"), fingerprint)
-    subject = LanguageSubject(model, documents, _plan(Encoding, config["encoding"]))
-    return compute_world(subject, split_of(config, documents.clusters), config, cell.rng(), report)
+    return LanguageSubject(model, documents, _plan(Encoding, config["encoding"]))
 
 
 def compute_world(
@@ -220,7 +233,7 @@ def compute_world(
     table = _score(subject, fitted, states[2], samples[2], report)
     clusters = [subject.clusters[index] for index in split.evaluation]
     if config["world"] == "observed":
-        table += _baselines(subject, states[2], samples[2], split)
+        table += baselines(subject, states[2], samples[2], split)
     counts = states[2].counts().cpu().numpy()
     return CellOutput(
         pd.concat([long_table(name, part, states[2].units, clusters, counts) for name, part in table]), record
@@ -298,7 +311,7 @@ def _score(
     return [("lens", transfer), *others]
 
 
-def _baselines(subject: Subject, states: States, sample: Sample, split: Split) -> list[tuple[str, UnitLosses]]:
+def baselines(subject: Subject, states: States, sample: Sample, split: Split) -> list[tuple[str, UnitLosses]]:
     """What lenses are compared with: the logit lens, the final model, and the prior without any state."""
     head, width = subject.head, states.hidden.shape[2]
     identity = Translators.identity(1, width, states.hidden.device)

@@ -81,10 +81,13 @@ def baseline_losses(head: Head, states: States, log_prior: Tensor) -> dict[str, 
     prior_kl = torch.empty_like(final_ce)
     with torch.no_grad():
         x = head.norm(states.final)
-        for rows in head.chunks(states.n_rows):
+
+        def compute(rows: slice) -> None:
             log_p = torch.log_softmax(head.logits(x[rows]), dim=-1)
             final_ce[rows] = -log_p.gather(1, states.labels[rows, None]).squeeze(1)
             prior_kl[rows] = (log_p.exp() * (log_p - log_prior)).sum(-1)
+
+        head.by_chunks(states.n_rows, compute)
     prior_ce = -log_prior[states.labels]
     return {
         "final_ce": _unit_means(final_ce, states),
