@@ -72,8 +72,8 @@ def page(rates: pd.DataFrame, table: str, smallest: float) -> str:
         f"[{table}]({table}); the table says how many there are. Smallest penalty of interest {smallest:g} nats. "
         "Penalties are means over studies, in nats; rates have exact 95 % limits. On *iterative* and *trap* one "
         "lens is exactly right at every layer, so every yes is an error; *pipeline* rotates each layer by angles "
-        "whose root mean square is the dial, in radians (inf: any rotation). S - S0 is judged with Holm over layers; "
-        "*converged* is the share of lenses with a certificate.",
+        "whose root mean square is the dial, in radians (inf: any rotation). S - S0 is judged with Holm over "
+        "layers; *converged* is the share of lenses with a certificate.",
         "",
         "| subject | anchor | studies | penalty | null penalty | S - S0 | converged | "
         + " | ".join(label for _, label in QUESTIONS)
