@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -52,5 +53,8 @@ def every_result() -> dict[str, Result]:
         measure_reliability(data, rng=1)[0],
         ts.shared_lens_test(data, 0.05),
         ts.plan_study(data, seeds=[3, 5], units=[50], smallest=0.05),
+        ts.size_study(data, half_width=0.1, seeds=[3, 5]),
+        ts.describe(data),
+        ts.compare_subjects([data, replace(other, subject="another")], smallest=0.05),
     ]
     return {type(one).__name__: one for one in found}

@@ -20,6 +20,8 @@ SAME = 1e-12
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
+# Two seeds of lenses that hardly trained: their two variance estimates may well differ, which is not the question.
+@pytest.mark.filterwarnings("ignore::transferstats.errors.UncertaintyWarning")
 @pytest.mark.parametrize("direction", ["both", "separate"])
 def test_residuals_of_decay_are_those_of_the_fit(family: str, direction: str, small_grid: TransferGrid) -> None:
     """On a real study, with clusters and units of unequal length."""

@@ -355,7 +355,7 @@ def test_fit_sweep_and_run_share_a_store(document_files: list[Path], tmp_path: P
     done = command("fit", *options, "--seed", 1)
     assert done.returncode == OK, done.stderr
     assert done.stdout.startswith("1 cells computed, 0 reused")
-    assert command("status", tmp_path / "store").stdout.endswith("1 of 2 cells done\n")
+    assert command("status", tmp_path / "store").stdout.endswith("1 of 2 cells done, 1 missing\n")
     done = command("run", *options, "--smallest", 0.05, "--out", tmp_path / "out")
     assert done.returncode == OK, done.stderr
     assert done.stdout.startswith("1 cells computed, 1 reused")

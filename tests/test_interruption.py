@@ -31,6 +31,7 @@ class Sweep:
         command = [sys.executable, "-m", "transferstats.cli", "sweep", "--store", str(store), "--jobs", str(jobs)]
         command += [part for file in files for part in ("--dataset", str(file))]
         command += f"--seeds {SEEDS} --units {UNITS} --unit-tokens {TOKENS} --max-steps {STEPS}".split()
+        command += ["--null-replicates", "0"]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,

@@ -31,10 +31,10 @@ plot_data <- function(x, figure = 1, ...) UseMethod("plot_data")
 
 transferstats <- function() .ts_import("transferstats")
 
-read_grid <- function(source, columns = NULL, loss_unit = "nats", loss = NULL, subject = NULL,
-                      balanced_subset = FALSE) {
-  .ts_refuse_na(columns = columns, loss_unit = loss_unit, loss = loss, subject = subject,
-                balanced_subset = balanced_subset)
+read_grid <- function(source, columns = NULL, loss_unit = NULL, bytes_per_token = NULL, score = NULL,
+                      loss = NULL, subject = NULL, balanced_subset = FALSE) {
+  .ts_refuse_na(columns = columns, loss_unit = loss_unit, bytes_per_token = bytes_per_token, score = score,
+                loss = loss, subject = subject, balanced_subset = balanced_subset)
   if (is.data.frame(source)) {
     frame <- source
     source <- tempfile(fileext = ".csv")
@@ -42,8 +42,9 @@ read_grid <- function(source, columns = NULL, loss_unit = "nats", loss = NULL, s
     .ts_write(frame, source)
     if (is.null(subject)) subject <- "subject"  # not the name of the temporary file
   }
-  transferstats()$read_grid(path.expand(source), columns = as.list(columns), loss_unit = loss_unit, loss = loss,
-                            subject = subject, balanced_subset = balanced_subset)
+  transferstats()$read_grid(path.expand(source), columns = as.list(columns), loss_unit = loss_unit,
+                            bytes_per_token = bytes_per_token, score = score, loss = loss, subject = subject,
+                            balanced_subset = balanced_subset)
 }
 
 evaluate <- function(grid, smallest, conf_level = 0.95) {
