@@ -1,6 +1,6 @@
 """Lenses and transfer matrices, side by side with the loops of tuned-lens 0.2.0 themselves.
 
-python analyses/speed/peer.py             half an hour of one core; writes reports/speed/peer.md and peer.csv
+python analyses/speed/peer.py             the measurement; writes reports/speed/peer.md and peer.csv
 python analyses/speed/peer.py --quick     minutes; the same steps with less of everything, to see that they work
 
 Needs ``pip install --no-deps tuned-lens==0.2.0 simple-parsing docstring-parser`` beside this package. The peer's
@@ -8,8 +8,7 @@ command line no longer starts with current libraries, but its ``Train.execute`` 
 run here unchanged, with its own optimiser settings, schedule and losses; see peer_contenders.py for what is
 replaced.
 
-Same model, same windows of tokens, same machine, same number of threads; every contender in a process of
-        its own,
+Same model, same windows of tokens, same machine, same number of threads; every contender in a process of its own,
 so that its peak memory is its own. Held-out kl is measured by one function for both, outside the clock.
 """
 
