@@ -328,3 +328,42 @@ def test_evidence_of_the_small_study_speaks_of_its_lenses(small_grid: TransferGr
 def test_a_shared_lens_verdict_without_a_null_says_that_it_is_biased(n_null: int, biased: bool) -> None:
     found = claims(ts.evaluate(make_grid(n_null=n_null), SMALLEST))["C7", "simulated"]
     assert any("biased down" in caveat for caveat in found.caveats) == biased
+
+
+def test_a_rung_of_the_ladder_that_has_not_converged_weakens_no_claim() -> None:
+    """No claim rests on lenses that share a map: their certificates are shown, not counted."""
+    grid = make_grid()
+    own = with_certificates(grid).certificates.assign(readout="own")
+    tied = with_certificates(grid, failed=25).certificates.assign(readout="tied")
+    for readout, counted in (("tied", False), ("generator", True)):
+        table = pd.concat([own, tied.assign(readout=readout)], ignore_index=True)
+        found = _tested(replace(grid, certificates=table))
+        assert all(any("had not converged" in text for text in one.caveats) == counted for one in found)
+
+
+# --- lenses that gain nothing over the prior, as ready-made ones may ---
+
+
+def test_lenses_without_a_gain_are_judged_without_a_share_of_it() -> None:
+    """One dataset has such lenses: it and the average say so, and the other keeps its share."""
+    grid = simulate_grid(true_penalty(3), n_seeds=3, n_units=20, datasets=("one", "two"), rng=0).grid
+
+    def poor(data: DatasetLosses) -> DatasetLosses:
+        lost = {
+            name: 0 * values if name.startswith("prior") else values for name, values in data.baselines.items()
+        }
+        return replace(data, baselines=lost) if data.name == "one" else data
+
+    evidence = _fast_evidence(changed(grid, poor))
+    found = claims(evidence)
+    assert "gain nothing" in found["C4", "one"].reason
+    assert "gain nothing" in found["C4", "average"].reason
+    assert "% [" in found["C4", "two"].reason
+    assert ["penalty_share" in data.extras for data in evidence.datasets] == [False, True]
+
+
+def test_the_null_brings_its_references() -> None:
+    with_null, without = (ts.cite(ts.evaluate(make_grid(n_null=count), SMALLEST)) for count in (5, 0))
+    for key in ("wu1986", "kline2012"):
+        assert key in with_null
+        assert key not in without

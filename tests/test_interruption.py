@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import alive, children, content
 
 import transferstats as ts
 from transferstats.engine import Store, sweep
@@ -60,7 +61,7 @@ class Sweep:
         """Process ids of everything that the sweep has started."""
         found, fresh = set(), {self.process.pid}
         while fresh:
-            fresh = {child for parent in fresh for child in _children(parent)} - found
+            fresh = {child for parent in fresh for child in children(parent)} - found
             found |= fresh
         return found
 
@@ -70,28 +71,6 @@ class Sweep:
             os.killpg(self.process.pid, signal_number)
         out, errors = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, out, errors
-
-
-def _children(process: int) -> set[int]:
-    try:
-        text = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii")
-    except OSError:
-        return set()
-    return {int(child) for child in text.split()}
-
-
-def alive(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
-def content(root: Path) -> dict[str, bytes]:
-    """Every file of a store but what a killed write may have left behind."""
-    files = (path for path in sorted(root.rglob("*")) if path.is_file() and path.suffix != ".tmp")
-    return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
 def check_that_nothing_survives(running: Sweep) -> None:

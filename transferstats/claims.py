@@ -14,7 +14,7 @@ import numpy as np
 
 from transferstats.grid import TransferGrid
 from transferstats.results import Estimate, Estimates
-from transferstats.stats.depth import depth_trend, penalty_share
+from transferstats.stats.depth import depth_trend, gains_over_prior, penalty_share
 from transferstats.stats.estimation import estimate
 from transferstats.stats.intervals import p_greater
 from transferstats.stats.null import null_test, shared_lens_test
@@ -173,6 +173,10 @@ def penalties_matter(ask: Ask) -> Iterator[Answer]:
                 f"[{100 * float(share.conf_low):.1f}, {100 * float(share.conf_high):.1f}] "
                 "of the lenses' gain over the prior"
             )
+        elif all(f"prior_{ask.grid.loss}" in data.baselines for data in ask.grid.datasets):
+            reason += (
+                "; not a share of the lenses' gain over the prior, because there are lenses that gain nothing"
+            )
         caveats = () if with_null else ("raw penalty: what a shared lens would show is not subtracted",)
         bounds = (-ask.smallest, ask.smallest)
         title = f"Penalties are large enough to matter (smallest of interest {ask.smallest:g})"
@@ -180,9 +184,13 @@ def penalties_matter(ask: Ask) -> Iterator[Answer]:
 
 
 def _shares(ask: Ask) -> dict[str, Estimate]:
-    if any(f"prior_{ask.grid.loss}" not in data.baselines for data in ask.grid.datasets):
+    """Penalty as a share of the gain over the prior, where lenses gain; of the average where all of them do."""
+    gaining = [data.name for data in ask.grid.datasets if gains_over_prior(data, ask.grid.loss)]
+    if not gaining:
         return {}
-    return {one.dataset: one for one in penalty_share(ask.grid, conf_level=ask.conf_level)}
+    found = penalty_share(ask.grid.with_datasets(gaining), conf_level=ask.conf_level)
+    whole = len(gaining) == len(ask.grid.datasets)
+    return {one.dataset: one for one in found if whole or one.dataset != "average"}
 
 
 def grows_with_distance(ask: Ask) -> Iterator[Answer]:

@@ -15,7 +15,7 @@ from transferstats.results.estimate import stack
 from transferstats.stats.bootstrap import Bootstrap
 from transferstats.stats.decay import fit_decay
 from transferstats.stats.decay_selection import compare_decay
-from transferstats.stats.depth import depth_profile, penalty_share
+from transferstats.stats.depth import depth_profile, gains_over_prior, penalty_share
 from transferstats.stats.estimation import estimate
 from transferstats.stats.influence import mean_penalty
 from transferstats.stats.multiplicity import adjusted_p
@@ -27,6 +27,8 @@ FEWEST_DISTANCES = 4  # below this a curve is not distinguishable from a line
 FAMILIES: tuple[str, ...] = ("linear", "saturating")
 COMPARED: tuple[str, ...] = ("constant", "linear", "log", "power", "saturating", "michaelis_menten")
 SELECTION = Bootstrap(replicates=2000, rng=20230314)
+JUDGED: tuple[str, ...] = ("own", "shared", "generator")
+"""Readouts whose lenses the claims rest on; other rungs of the ladder are only shown."""
 SUMMARY: tuple[str, ...] = ("mean", "forward", "backward", "asymmetry", "slope")
 
 
@@ -119,6 +121,8 @@ def _certificate_caveats(one: Answer, grid: TransferGrid) -> Iterator[str]:
         return
     if one.dataset != "average":
         table = table[table["dataset"] == one.dataset]
+    if "readout" in table:
+        table = table[table["readout"].isin(JUDGED)]
     failed = int((~table["converged"].astype(bool)).sum())
     if failed:
         yield (
@@ -172,7 +176,7 @@ def _references(data: DatasetLosses, loss: str) -> Mapping[str, Any]:
 def _extras(ask: Ask, grid: TransferGrid, data: DatasetLosses) -> dict[str, Any]:
     level, loss = ask.conf_level, ask.grid.loss
     extras: dict[str, Any] = {}
-    if f"prior_{loss}" in data.baselines:
+    if gains_over_prior(data, loss):
         extras["penalty_share"] = penalty_share(grid, conf_level=level).headline
     if data.null is not None:
         extras["null_test"] = null_test(grid, "mean", conf_level=level)

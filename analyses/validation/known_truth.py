@@ -5,7 +5,7 @@ and the "pipeline", whose layers are rotated by the dial. Every study trains K o
 replicates and asks the null test, the shared-lens test over the null, and the naive question (is zero outside
 the interval of the raw penalty?).
 
-    python analyses/validation/known_truth.py --studies 100 --jobs 2    # resumable; two hours on two cores
+    python analyses/validation/known_truth.py --studies 100 --jobs 2    # resumable; 286 an hour on two cores
     python analyses/validation/known_truth.py --quick                   # two studies a point, report in runs/
 
 Every study is a small JSON file in the store; those that the published table holds already are not run again.

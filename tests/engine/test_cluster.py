@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 import required
-from processes import HERE, PATIENCE, content, running, wait_until
+from processes import PATIENCE, TOYS, content, running, wait_until
 from toy_cells import make_cells
 
 from transferstats.engine import Cell, QueueReport, cell_states, local_pool, sweep
@@ -57,7 +57,7 @@ class Cluster:
 
 def _dask(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """A command of Dask in a process group of its own; it finds the toy cells."""
-    path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(TOYS), *filter(None, [os.environ.get("PYTHONPATH")])])
     log = (folder / f"dask {arguments[0]} {time.monotonic_ns()}.log").open("w", encoding="utf-8")
     with log:
         return subprocess.Popen(

@@ -32,7 +32,7 @@ class FitPlan:
     settle: steps from which held-out kl is measured, at every doubling, and a lens may be kept. A lens that is
         nearer to its start has another error than its minimum, and so has its penalty. Sgd keeps its last iterate,
         and held-out kl is measured at half of ``max_steps`` and at the end.
-    tolerance, relative_tolerance: a lens has converged when its held-out kl fell over the last doubling by less
+    tolerance, relative_tolerance: a lens has converged when its held-out kl moved over the last doubling by less
         than ``tolerance`` nats/token or ``relative_tolerance`` times its kl, whichever is more.
     """
 

@@ -52,7 +52,7 @@ def matrix(x: Evidence, data: DatasetEvidence, kind: str, missing: int | None = 
         "penalty": f"Mean penalty over {wording.design_size(data, x.unit)}: the loss of the "
         "lens trained on the row's layer and used on the column's, minus the loss of the column's own lens.",
         "null": "The same matrix in the world in which one shared lens is exactly right for every layer, averaged "
-        "over null replicates: the penalty to expect from training noise alone.",
+        "over null replicates: the penalty that comes from how lenses are trained, not from the layers.",
         "excess": "Observed penalty minus its mean under the shared-lens null, cell by cell.",
     }[kind]
     mark = "Hatched with italic numbers" if len(x.layers) <= MOST_PRINTED else "Dotted"

@@ -6,7 +6,16 @@ from collections.abc import Iterable, Mapping
 from functools import singledispatch
 
 from transferstats.reporting.figures import decay_fits
-from transferstats.results import Claim, DatasetEvidence, Estimate, Estimates, Evidence, RelevanceTest, Result
+from transferstats.results import (
+    Claim,
+    DatasetEvidence,
+    Estimate,
+    Estimates,
+    Evidence,
+    NullTest,
+    RelevanceTest,
+    Result,
+)
 from transferstats.results.decay import DecayComparison, DecayComparisons, DecayFit, DecayFits
 from transferstats.results.permutation import QapResult
 
@@ -112,6 +121,26 @@ BIBLIOGRAPHY: Mapping[str, str] = {
   year = {2007},
   doi = {10.1007/s11336-007-9016-1}
 }""",
+    "wu1986": """@article{wu1986,
+  author = {Wu, C. F. J.},
+  title = {Jackknife, bootstrap and other resampling methods in regression analysis},
+  journal = {The Annals of Statistics},
+  volume = {14},
+  number = {4},
+  pages = {1261--1295},
+  year = {1986},
+  doi = {10.1214/aos/1176350142}
+}""",
+    "kline2012": """@article{kline2012,
+  author = {Kline, Patrick and Santos, Andres},
+  title = {A score based approach to wild bootstrap inference},
+  journal = {Journal of Econometric Methods},
+  volume = {1},
+  number = {1},
+  pages = {23--41},
+  year = {2012},
+  doi = {10.1515/2156-6674.1006}
+}""",
 }
 """BibTeX entry by key."""
 
@@ -166,6 +195,12 @@ def _estimates(x: Estimates) -> Iterable[str]:
 def _relevance(x: RelevanceTest) -> Iterable[str]:
     yield "schuirmann1987"
     yield from keys(x.estimates[-1])
+
+
+@keys.register
+def _null_test(x: NullTest) -> Iterable[str]:
+    yield from ("wu1986", "kline2012")
+    yield from keys(x.excess)
 
 
 @keys.register

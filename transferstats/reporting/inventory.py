@@ -290,7 +290,7 @@ def _limits_of_null(x: Evidence) -> Iterator[str]:
     ]
     if without:
         yield (
-            f"Whether the penalties exceed what training noise alone would give if one shared lens were right "
+            f"Whether the penalties exceed what training alone would give if one shared lens were right "
             "for every "
             f"layer: no null replicates were run for {formats.joined(without)}."
         )

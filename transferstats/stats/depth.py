@@ -67,14 +67,24 @@ def penalty_share(
     return with_average(pieces, conf_level=conf_level)
 
 
+def gains_over_prior(data: DatasetLosses, loss: str) -> bool:
+    """Whether own lenses gain anything over the prior, so that a share of that gain is defined."""
+    if f"prior_{loss}" not in data.baselines:
+        return False
+    return bool(np.average(_gain(data, loss).mean(axis=0), weights=data.tokens) > 0)
+
+
+def _gain(data: DatasetLosses, loss: str) -> FloatArray:
+    """(K, N) the prior's loss minus the own lenses', mean over layers."""
+    own = np.diagonal(data.loss(loss), axis1=2, axis2=3).mean(axis=2)
+    return np.asarray(data.baselines[f"prior_{loss}"] - own)
+
+
 def _share_piece(data: DatasetLosses, loss: str, cluster: bool) -> Piece:
-    prior = data.baselines.get(f"prior_{loss}")
-    if prior is None:
+    if f"prior_{loss}" not in data.baselines:
         raise DesignError(f"dataset {data.name!r} has no prior losses, so lens gains are unknown")
-    losses = data.loss(loss)
-    own = np.diagonal(losses, axis1=2, axis2=3).mean(axis=2)
     penalty = data.penalty(loss)[:, :, off_diagonal(data.n_layers)].mean(axis=2)
-    pairs = np.stack([penalty, prior - own], axis=2)
+    pairs = np.stack([penalty, _gain(data, loss)], axis=2)
     weights, note = data.tokens, ""
     if cluster and len(set(data.clusters)) < len(data.units):
         pairs, weights, _ = collapse_clusters(pairs, data.clusters, weights)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-HERE = Path(__file__).parent
+TOYS = Path(__file__).parent / "engine"  # where toy_cells lies
 PATIENCE = 90.0  # seconds until a test gives up waiting; nothing depends on how long it really took
 
 
@@ -44,7 +44,7 @@ def start(
     """A sweep in a process of its own, in its own process group."""
     script = folder / f"sweep_{len(list(folder.glob('*.py')))}.py"
     script.write_text(
-        textwrap.dedent(SWEEP).format(here=str(HERE), root=str(root), count=count, part=part, jobs=jobs, do=do),
+        textwrap.dedent(SWEEP).format(here=str(TOYS), root=str(root), count=count, part=part, jobs=jobs, do=do),
         encoding="utf-8",
     )
     return subprocess.Popen(
@@ -70,3 +70,12 @@ def alive(process: int) -> bool:
     except OSError:
         return False
     return state != "Z"
+
+
+def children(process: int) -> set[int]:
+    """Process ids of what a process has started."""
+    try:
+        text = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii")
+    except OSError:
+        return set()
+    return {int(child) for child in text.split()}
