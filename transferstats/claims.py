@@ -174,9 +174,7 @@ def penalties_matter(ask: Ask) -> Iterator[Answer]:
                 "of the lenses' gain over the prior"
             )
         elif all(f"prior_{ask.grid.loss}" in data.baselines for data in ask.grid.datasets):
-            reason += (
-                "; not a share of the lenses' gain over the prior, because there are lenses that gain nothing"
-            )
+            reason += "; no share of the lenses' gain over the prior, because there are lenses that gain nothing"
         caveats = () if with_null else ("raw penalty: what a shared lens would show is not subtracted",)
         bounds = (-ask.smallest, ask.smallest)
         title = f"Penalties are large enough to matter (smallest of interest {ask.smallest:g})"

@@ -22,8 +22,8 @@ class Certificate:
     """Evidence that G lenses have converged; arrays of shape (G,), kl in nats per token.
 
     start_kl, held_out_kl: held-out kl of the start and of the lens kept. train_kl: on as many training rows.
-    change: fall of held-out kl over the last doubling of steps (0 where it rose). steps: behind the lens kept; 0 is
-    the start. strength: ridge strength kept. converged: over the last doubling held-out kl fell or rose by less
+    change: fall of held-out kl over the last doubling of steps (0 where it rose). steps: behind the lens kept; 0
+    is the start. strength: ridge strength kept. converged: over the last doubling held-out kl fell or rose by less
     than the plan's tolerances, or it did not improve over two doublings while training kl went on falling.
     """
 
