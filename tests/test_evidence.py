@@ -367,3 +367,42 @@ def test_the_null_brings_its_references() -> None:
     for key in ("wu1986", "kline2012"):
         assert key in with_null
         assert key not in without
+
+
+# --- what a report shows beside the claims ---
+
+
+def test_growth_with_distance_names_its_shape() -> None:
+    grid = simulate_grid(true_penalty(7, level=1.0), n_seeds=4, n_units=40, datasets=("one", "two"), rng=0).grid
+    evidence = _fast_evidence(grid)
+    found = claims(evidence)
+    for data in evidence.datasets:
+        conclusion = data.comparison.conclusion.rstrip(".")
+        first = conclusion[:1].lower() + conclusion[1:].split(".")[0]
+        assert f"; shape: {first}" in found["C5", data.dataset].reason
+        assert first in found["C5", "average"].reason
+
+
+def test_the_planner_starts_from_the_study_itself() -> None:
+    plan = ts.evaluate(make_grid(), SMALLEST).datasets[0].extras["plan"]
+    mean = ts.estimate(make_grid(), "mean").headline
+    same = (plan.seeds == 5) & (plan.units == 80)
+    width = float(mean.conf_high - mean.conf_low) / 2
+    assert plan.half_width[same][0] == pytest.approx(width, rel=0.25)
+    assert plan.smallest == (-SMALLEST, SMALLEST)
+
+
+def test_similarity_is_correlated_where_it_was_recorded() -> None:
+    grid = make_grid()
+    assert "similarity" not in ts.evaluate(grid, SMALLEST).datasets[0].extras
+    alike = {"simulated": {"covariance": np.exp(-layer_distance(LAYERS).astype(float))}}
+    found = ts.evaluate(replace(grid, similarities=alike), SMALLEST).datasets[0].extras["similarity"]
+    assert float(found.conf_low) < float(found.estimate) < -0.5
+
+
+def test_a_single_cluster_is_refused_with_a_way_on() -> None:
+    def joined(data: DatasetLosses) -> DatasetLosses:
+        return replace(data, clusters=("a book",) * len(data.units))
+
+    with pytest.raises(DesignError, match=r"1 cluster \(80 units of 'a book'\).*describe\(grid\)"):
+        ts.evaluate(changed(make_grid(), joined), SMALLEST)

@@ -7,8 +7,8 @@ penalty of interest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -33,11 +33,15 @@ PRINCIPLE = (
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What is asked of the grid: smallest penalty of interest (nats) and the level of every interval."""
+    """What is asked of the grid: smallest penalty of interest (nats) and the level of every interval.
+
+    shapes: dataset -> in words, the shape of its penalty against distance; empty where there are too few layers.
+    """
 
     grid: TransferGrid
     smallest: float
     conf_level: float
+    shapes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def alpha(self) -> float:
@@ -96,7 +100,7 @@ def _sized(estimates: Estimates, ask: Ask) -> Iterator[tuple[Estimate, float, st
         p_value = float(verdict.p_within if text == "within" else np.fmin(verdict.p_exceeds, verdict.p_below))
         reason = {
             "exceeds": f"the interval lies beyond {ask.smallest:g}",
-            "within": f"both one-sided tests put it inside +-{ask.smallest:g}",
+            "within": f"both one-sided tests put it inside \u00b1{ask.smallest:g}",
             "inconclusive": f"the interval reaches both sides of {ask.smallest:g}",
         }.get(text, one.note)
         yield one, p_value, text if text != "undefined" else "inconclusive", reason
@@ -200,7 +204,19 @@ def grows_with_distance(ask: Ask) -> Iterator[Answer]:
         return
     for one in estimate(ask.grid, "slope", conf_level=ask.conf_level):
         p_value, verdict, reason = _directional(one, ask, 1)
+        if verdict == "supported" and ask.shapes:
+            reason += f"; shape: {_shape(ask, one.dataset)}"
         yield Answer("C5", title, estimand, one.dataset, one, p_value, verdict, reason)
+
+
+def _shape(ask: Ask, dataset: str) -> str:
+    """Shape of one dataset, or of all of them for their average."""
+    if dataset in ask.shapes:
+        return ask.shapes[dataset]
+    distinct = set(ask.shapes.values())
+    if len(distinct) == 1:
+        return distinct.pop()
+    return "; ".join(f"{name}: {shape}" for name, shape in ask.shapes.items())
 
 
 def direction_matters(ask: Ask) -> Iterator[Answer]:
@@ -228,7 +244,7 @@ def shared_lens_serves(ask: Ask) -> Iterator[Answer]:
         worst = excess.pick(index, f"largest of {len(excess.terms)} layers, at {excess.terms[index]}")
         verdict = {"within": "supported", "exceeds": "contradicted"}.get(test.verdict, "inconclusive")
         reason = {
-            "within": f"the excess is inside +-{ask.smallest:g} at every layer (Holm over layers)",
+            "within": f"the excess is inside \u00b1{ask.smallest:g} at every layer (Holm over layers)",
             "exceeds": f"the excess is beyond {ask.smallest:g} at one layer at least (Holm over layers)",
         }.get(test.verdict, f"the intervals of some layers reach both sides of {ask.smallest:g}")
         bounds = (-ask.smallest, ask.smallest)

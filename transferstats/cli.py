@@ -126,7 +126,7 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--recipe", choices=tuple(RECIPES), default=DEFAULT_RECIPE, help="how lenses are trained")
     verb.add_argument("--anchor", choices=ANCHORS, help="where own lenses start (default: as in the recipe)")
     verb.add_argument("--units", type=int, default=120, help="evaluation documents (default: %(default)s)")
-    verb.add_argument("--unit-tokens", type=int, default=160, help="tokens scored of each (default: %(default)s)")
+    verb.add_argument("--unit-tokens", type=int, default=112, help="tokens scored of each (default: %(default)s)")
     verb.add_argument("--max-steps", type=int, help="most kl steps a lens (default: as in the recipe)")
     verb.add_argument("--store", default="runs/embedded", help="folder of finished cells (default: %(default)s)")
     verb.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells side by side (default: cores)")

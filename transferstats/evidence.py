@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from transferstats.claims import QUESTIONS, Answer, Ask
+from transferstats.claims import QUESTIONS, SIMILARITY, Answer, Ask
 from transferstats.errors import DesignError
 from transferstats.grid import DatasetLosses, TransferGrid
-from transferstats.results import Claim, DatasetEvidence, Estimate, Evidence
+from transferstats.results import Claim, DatasetEvidence, DecayComparison, Estimate, Evidence, StudyPlan
 from transferstats.results.estimate import stack
 from transferstats.stats.bootstrap import Bootstrap
 from transferstats.stats.decay import fit_decay
@@ -18,15 +18,22 @@ from transferstats.stats.decay_selection import compare_decay
 from transferstats.stats.depth import depth_profile, gains_over_prior, penalty_share
 from transferstats.stats.estimation import estimate
 from transferstats.stats.influence import mean_penalty
+from transferstats.stats.ladder import gap_closed, rungs_of
 from transferstats.stats.multiplicity import adjusted_p
 from transferstats.stats.null import null_test, shared_lens_test
+from transferstats.stats.planning import plan_study
 from transferstats.stats.relevance import check_smallest
+from transferstats.stats.reliability import correlate_similarity
 
 FEW_SEEDS = 5
 FEWEST_DISTANCES = 4  # below this a curve is not distinguishable from a line
 FAMILIES: tuple[str, ...] = ("linear", "saturating")
 COMPARED: tuple[str, ...] = ("constant", "linear", "log", "power", "saturating", "michaelis_menten")
 SELECTION = Bootstrap(replicates=2000, rng=20230314)
+RANKS = Bootstrap(replicates=2000, rng=20230314)
+PLANNED_SEEDS: tuple[int, ...] = (3, 5, 10)
+PLANNED_SHARES: tuple[float, ...] = (0.25, 0.5, 1, 2, 4, 8)
+"""Numbers of units of a planned study, as shares of those that were scored."""
 JUDGED: tuple[str, ...] = ("own", "shared", "generator")
 """Readouts whose lenses the claims rest on; other rungs of the ladder are only shown."""
 SUMMARY: tuple[str, ...] = ("mean", "forward", "backward", "asymmetry", "slope")
@@ -49,15 +56,15 @@ def evaluate(grid: TransferGrid, smallest: float, *, conf_level: float = 0.95) -
 
     Raises
     ------
-    DesignError: ``smallest`` not positive, fewer than 2 seeds. DataError: losses that cannot be analysed.
+    DesignError: ``smallest`` not positive, fewer than 2 seeds, units or clusters. DataError: losses that
+        cannot be analysed.
     """
     check_smallest(smallest)
     for data in grid.datasets:
-        if len(data.seeds) < 2:
-            raise DesignError(
-                f"dataset {data.name!r} has 1 seed: evidence about new lenses needs at least 2, better 5"
-            )
-    ask = Ask(grid, smallest, conf_level)
+        _check_design(data)
+    compared = compare_decay(grid, COMPARED, method=SELECTION) if grid.n_layers > FEWEST_DISTANCES else ()
+    comparisons = {one.dataset: one for one in compared}
+    ask = Ask(grid, smallest, conf_level, {name: _in_words(one) for name, one in comparisons.items()})
     answers = [answer for question in QUESTIONS for answer in question(ask)]
     return Evidence(
         subject=grid.subject,
@@ -67,10 +74,22 @@ def evaluate(grid: TransferGrid, smallest: float, *, conf_level: float = 0.95) -
         smallest=smallest,
         conf_level=conf_level,
         claims=tuple(_claims(answers, grid, conf_level)),
-        datasets=tuple(_describe(ask, data) for data in grid.datasets),
+        datasets=tuple(_describe(ask, data, comparisons.get(data.name)) for data in grid.datasets),
         certificates=grid.certificates,
         provenance=grid.provenance,
     )
+
+
+def _check_design(data: DatasetLosses) -> None:
+    """Refuse a dataset from which nothing can be inferred about new seeds or new units."""
+    hint = "; describe(grid) lists what these data support"
+    if len(data.seeds) < 2:
+        raise DesignError(
+            f"dataset {data.name!r} has 1 seed: evidence about new lenses needs at least 2, better 5{hint}"
+        )
+    if len(set(data.clusters)) < 2:
+        kind = "unit" if len(data.units) == 1 else f"cluster ({len(data.units)} units of {data.clusters[0]!r})"
+        raise DesignError(f"dataset {data.name!r} has 1 {kind}: evidence about new units needs at least 2{hint}")
 
 
 def _claims(answers: Iterable[Answer], grid: TransferGrid, conf_level: float) -> Iterator[Claim]:
@@ -131,10 +150,16 @@ def _certificate_caveats(one: Answer, grid: TransferGrid) -> Iterator[str]:
         )
 
 
-def _describe(ask: Ask, data: DatasetLosses) -> DatasetEvidence:
+def _in_words(comparison: DecayComparison) -> str:
+    """The conclusion of a comparison as part of a sentence."""
+    text = comparison.conclusion.rstrip(".")
+    return text[:1].lower() + text[1:].replace(". ", "; ")
+
+
+def _describe(ask: Ask, data: DatasetLosses, comparison: DecayComparison | None) -> DatasetEvidence:
     grid = ask.grid.with_datasets([data.name])
     level = ask.conf_level
-    families = FAMILIES if ask.grid.n_layers > FEWEST_DISTANCES else ()
+    families = () if comparison is None else FAMILIES
     return DatasetEvidence(
         dataset=data.name,
         n_seeds=len(data.seeds),
@@ -148,8 +173,20 @@ def _describe(ask: Ask, data: DatasetLosses) -> DatasetEvidence:
         depth=depth_profile(grid, conf_level=level).headline,
         references=_references(data, ask.grid.loss),
         fits={family: fit_decay(grid, family, conf_level=level)[0] for family in families},
-        comparison=compare_decay(grid, COMPARED, method=SELECTION)[0] if families else None,
+        comparison=comparison,
         extras=_extras(ask, grid, data),
+    )
+
+
+def _plan(grid: TransferGrid, data: DatasetLosses, ask: Ask) -> StudyPlan:
+    """What fewer and more seeds and units would have shown."""
+    units = len(set(data.clusters))
+    return plan_study(
+        grid,
+        seeds=sorted({*PLANNED_SEEDS, len(data.seeds)}),
+        units=sorted({max(2, round(share * units)) for share in PLANNED_SHARES}),
+        smallest=ask.smallest,
+        conf_level=ask.conf_level,
     )
 
 
@@ -175,7 +212,11 @@ def _references(data: DatasetLosses, loss: str) -> Mapping[str, Any]:
 
 def _extras(ask: Ask, grid: TransferGrid, data: DatasetLosses) -> dict[str, Any]:
     level, loss = ask.conf_level, ask.grid.loss
-    extras: dict[str, Any] = {}
+    extras: dict[str, Any] = {"plan": _plan(grid, data, ask)}
+    for rung in rungs_of(data, loss):
+        extras[f"gap_{rung}"] = gap_closed(grid, rung, conf_level=level).headline
+    if SIMILARITY in grid.similarities.get(data.name, {}) and grid.n_layers > 2:
+        extras["similarity"] = correlate_similarity(grid, SIMILARITY, method=RANKS, conf_level=level).headline
     if gains_over_prior(data, loss):
         extras["penalty_share"] = penalty_share(grid, conf_level=level).headline
     if data.null is not None:

@@ -41,7 +41,7 @@ from transferstats.stats.relevance import relevance_test
 SMALLEST = 0.01  # nats; the smallest penalty of interest in this study
 N_SEEDS, N_NULL, N_UNITS, UNIT_TOKENS = 4, 4, 60, 40
 TOKENS = 200  # rows of a document, of which a fold has 75
-FIT = {"batch": 256, "max_steps": 512}
+FIT = {"batch": 256, "learning_rate": 0.015, "max_steps": 512}
 POINTS: tuple[tuple[str, float], ...] = (
     ("iterative", 0.0),
     ("trap", 0.0),

@@ -18,10 +18,10 @@ import pytest
 from transferstats.errors import DataError
 from transferstats.reporting import figure
 from transferstats.reporting.canvas import COOL, NAMES, ON_COOL, WARM, draw_pdf, draw_svg, inline, save, standalone
-from transferstats.reporting.figures import pictures, slug
 from transferstats.reporting.figures_claims import rows_shown
 from transferstats.reporting.figures_curves import logarithmic
 from transferstats.reporting.figures_matrix import draw_matrix, includes_zero, step_of
+from transferstats.reporting.pictures import pictures, slug
 from transferstats.reporting.wording import short_layers
 from transferstats.results import Estimate, Evidence
 from transferstats.simulation import simulate_grid, true_penalty

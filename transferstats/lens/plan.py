@@ -40,8 +40,8 @@ class FitPlan:
     anchor: str = "ridge"
     optimiser: str = "natural"
     strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-    batch: int = 512
-    learning_rate: float = 0.015
+    batch: int = 384
+    learning_rate: float = 0.007
     momentum: float = 0.9
     weight_decay: float = 0.0
     damping: float = 1e-2

@@ -54,7 +54,7 @@ class EvaluationPlan:
     """Which units are scored: how many, how many scored tokens of each, and the held-out share of a fold."""
 
     units: int = 120
-    tokens: int = 160
+    tokens: int = 112
     held_out: float = 0.2
 
     def __post_init__(self) -> None:

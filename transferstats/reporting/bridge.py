@@ -12,8 +12,8 @@ import pandas as pd
 
 from transferstats.augmentation import augment
 from transferstats.grid import TransferGrid
-from transferstats.reporting.figures import pictures
 from transferstats.reporting.figures_null import null_frame
+from transferstats.reporting.pictures import pictures
 from transferstats.results import DecayFit, DecayFits, Evidence, NullTest, Result, to_r_csv
 
 

@@ -169,6 +169,16 @@ def depth_alt(data: DatasetEvidence, layers: tuple[str, ...]) -> str:
     return formats.legible(text + (f" References: {', '.join(constant)}." if constant else ""))
 
 
+def ladder(x: Evidence, data: DatasetEvidence) -> str:
+    """Caption of the share of the gap that simpler readouts close."""
+    return (
+        "How far a readout with fewer parameters gets from the logit lens (0, no parameters) to the layer's own "
+        f"lens (1, dashed), as a share of the difference of their losses, with {_ci(x)}s for new seeds and new "
+        f"{wording.sampled([data], x.unit)}, each layer on its own. Below 0 it is worse than no lens at all. "
+        "Where there is no interval, the gap itself may be 0."
+    )
+
+
 def shared(x: Evidence, data: DatasetEvidence, series: Sequence[str]) -> str:
     """Caption of the shared-lens excess."""
     text = (

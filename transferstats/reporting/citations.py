@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import singledispatch
 
-from transferstats.reporting.figures import decay_fits
+from transferstats.reporting.pictures import decay_fits
 from transferstats.results import (
     Claim,
     DatasetEvidence,

@@ -9,9 +9,9 @@ from typing import Any
 
 from transferstats.reporting import formats, wording
 from transferstats.reporting.citations import keys
-from transferstats.reporting.figures import Picture, pictures
 from transferstats.reporting.inventory import design, limits, study_tables
 from transferstats.reporting.macros import Numbers, numbers
+from transferstats.reporting.pictures import Picture, pictures
 from transferstats.reporting.sentences import claim_sentences, design_sentence
 from transferstats.reporting.tables import Table
 from transferstats.results import Evidence

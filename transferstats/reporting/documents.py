@@ -19,7 +19,7 @@ from transferstats.provenance import library_versions
 from transferstats.reporting.canvas import draw_pdf, draw_svg, standalone
 from transferstats.reporting.citations import cite
 from transferstats.reporting.content import Content
-from transferstats.reporting.figures import Picture
+from transferstats.reporting.pictures import Picture
 from transferstats.reporting.renderers import csv_text
 from transferstats.reporting.subjects import content
 from transferstats.reporting.tables import Table

@@ -1,23 +1,18 @@
-"""Results as figures, and the figures of a report with their captions, alternative texts and data."""
+"""Results as figures: one function of any result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import singledispatch
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 
-from transferstats.reporting import captions, formats, wording
-from transferstats.reporting.figures_claims import draw_bars, draw_forest, draw_shares, draw_terms
-from transferstats.reporting.figures_curves import draw_by_layer, draw_depth, draw_distance
-from transferstats.reporting.figures_matrix import draw_matrix, includes_zero
-from transferstats.reporting.figures_null import draw_null, null_frame
+from transferstats.reporting import formats, wording
+from transferstats.reporting.figures_claims import draw_bars, draw_forest, draw_terms
+from transferstats.reporting.figures_curves import draw_distance
+from transferstats.reporting.figures_matrix import cells_matrix, draw_matrix, includes_zero
+from transferstats.reporting.figures_null import draw_null
 from transferstats.reporting.figures_plan import draw_plan, draw_size
-from transferstats.reporting.sentences import scalar_terms
 from transferstats.reporting.tables import ordered_claims
 from transferstats.results import (
     Claim,
@@ -39,30 +34,6 @@ from transferstats.results import (
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from transferstats.results.base import FloatArray
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A figure of a report.
-
-    Attributes
-    ----------
-    name: file name, ascii. section: where in the report it stands. group: dataset, "" for all of them.
-    title: short heading.
-    caption: what is drawn and what the intervals are. alt: what somebody who cannot see it must know.
-    draw: makes the matplotlib figure. data: the numbers drawn, full precision.
-    """
-
-    name: str
-    section: str
-    group: str
-    title: str
-    caption: str
-    alt: str
-    draw: Callable[[], Figure]
-    data: pd.DataFrame
 
 
 @singledispatch
@@ -118,7 +89,7 @@ def _dataset(x: DatasetEvidence) -> Figure:
     size = len(x.matrix)
     unsure = includes_zero(np.atleast_1d(x.cells.conf_low), np.atleast_1d(x.cells.conf_high), size)
     layers = tuple(str(index) for index in range(size))
-    values = _cells_matrix(x.cells, x.matrix)
+    values = cells_matrix(x.cells, x.matrix)
     return draw_matrix(values, unsure, layers, label=f"mean penalty, {formats.legible(x.cells.unit)}")
 
 
@@ -168,225 +139,3 @@ def _regression(x: RegressionFit) -> Figure:
 @figure.register(SharedLensTest)
 def _shared_lens(x: SharedLensTest) -> Figure:
     return draw_terms(x.test.estimates[-1])
-
-
-def slug(position: int, name: str) -> str:
-    """A file name for a dataset: its position, and what of its name is plain ascii."""
-    plain = "".join(c.lower() if c.isascii() and c.isalnum() else "-" for c in name)
-    plain = "-".join(part for part in plain.split("-") if part)[:24].strip("-")
-    return f"{position + 1}-{plain}" if plain else str(position + 1)
-
-
-def pictures(x: Evidence) -> Iterator[Picture]:
-    """All figures of the report of one subject, in reading order."""
-    yield Picture(
-        "claims",
-        "verdicts",
-        "",
-        "Forest of claims",
-        captions.forest(x),
-        captions.forest_alt(x),
-        lambda: draw_forest(ordered_claims(x.claims)),
-        x.tidy(),
-    )
-    for position, data in enumerate(x.datasets):
-        tail = slug(position, data.dataset)
-        yield from _matrices(x, data, tail)
-        yield from _null(x, data, tail)
-        yield _distance(x, data, tail)
-        yield _depth(x, data, tail)
-        yield from _by_layer(x, data, tail)
-        yield _shares(x, data, tail)
-        yield from _plans(data, tail)
-
-
-def _matrices(x: Evidence, data: DatasetEvidence, tail: str) -> Iterator[Picture]:
-    observed = _cells_matrix(data.cells, data.matrix)
-    found: dict[str, tuple[FloatArray, Estimate | None]] = {"penalty": (observed, data.cells)}
-    null = data.extras.get("null_matrix")
-    if isinstance(null, np.ndarray) and null.shape == data.matrix.shape:
-        found["null"] = (null, None)
-    excess = data.extras.get("excess")
-    if isinstance(excess, Estimate) and len(excess.terms) == len(data.cells.terms):
-        found["excess"] = (_cells_matrix(excess, np.zeros_like(data.matrix)), excess)
-    off = ~np.eye(len(x.layers), dtype=bool)
-    largest = max(float(np.nanmax(np.abs(values[off]), initial=0.0)) for values, _ in found.values())
-    for kind, (values, cells) in found.items():
-        unsure = np.zeros(values.shape, dtype=bool)
-        if cells is not None:
-            unsure = includes_zero(np.atleast_1d(cells.conf_low), np.atleast_1d(cells.conf_high), len(x.layers))
-        label = f"{captions.MATRICES[kind]}, {formats.legible(x.unit, 40)}"
-        yield Picture(
-            f"{kind}-matrix-{tail}",
-            "matrix",
-            formats.legible(data.dataset),
-            f"{captions.MATRICES[kind].capitalize()}, {formats.legible(data.dataset)}",
-            captions.matrix(x, data, kind, _without_interval(cells)),
-            captions.matrix_alt(values, unsure, x.layers, captions.MATRICES[kind], _without_interval(cells)),
-            _drawing(values, unsure, x.layers, label, largest),
-            matrix_frame(values, cells, x.layers, x.unit),
-        )
-
-
-def _without_interval(cells: Estimate | None) -> int | None:
-    """How many cells have no interval; None where no interval belongs to the matrix."""
-    return None if cells is None else int((~np.isfinite(np.atleast_1d(cells.conf_low))).sum())
-
-
-def _null(x: Evidence, data: DatasetEvidence, tail: str) -> Iterator[Picture]:
-    test = data.extras.get("null_test")
-    if isinstance(test, NullTest):
-        yield Picture(
-            f"null-distribution-{tail}",
-            "matrix",
-            formats.legible(data.dataset),
-            f"Mean penalty by seed and by null replicate, {formats.legible(data.dataset)}",
-            captions.null_distribution(test),
-            captions.null_distribution_alt(test),
-            lambda: figure(test),
-            null_frame(test),
-        )
-
-
-def _drawing(
-    values: FloatArray, unsure: npt.NDArray[np.bool_], layers: tuple[str, ...], label: str, largest: float
-) -> Callable[[], Figure]:
-    return lambda: draw_matrix(values, unsure, layers, label=label, largest=largest)
-
-
-def _cells_matrix(cells: Estimate, fallback: FloatArray) -> FloatArray:
-    """Cell estimates laid out as (L, L); the fallback where their number does not fit."""
-    off = ~np.eye(len(fallback), dtype=bool)
-    if np.atleast_1d(cells.estimate).size != off.sum():
-        return fallback
-    matrix = np.zeros(fallback.shape)
-    matrix[off] = cells.estimate
-    return matrix
-
-
-def matrix_frame(values: FloatArray, cells: Estimate | None, layers: tuple[str, ...], unit: str) -> pd.DataFrame:
-    """Long table of a matrix: source and target by index and name, direction, value, interval if there is one."""
-    source, target = np.nonzero(~np.eye(len(layers), dtype=bool))
-    if cells is not None and len(cells.terms) == len(source):
-        frame = cells.tidy()
-    else:
-        frame = pd.DataFrame({"estimate": values[source, target], "unit": unit})
-    return frame.assign(
-        source=source,
-        target=target,
-        source_layer=[layers[i] for i in source],
-        target_layer=[layers[i] for i in target],
-        direction=np.where(target > source, "forward", "backward"),
-    )
-
-
-def _distance(x: Evidence, data: DatasetEvidence, tail: str) -> Picture:
-    fits = decay_fits(data)
-    banded = banded_family(data, fits)
-    frames = [data.distances.tidy().assign(part="mean at distance")]
-    frames += [fit.frame() for fit in fits.values()]
-    label = f"penalty, {formats.legible(x.unit, 40)}"
-    return Picture(
-        f"distance-{tail}",
-        "distance",
-        formats.legible(data.dataset),
-        f"Penalty against distance, {formats.legible(data.dataset)}",
-        captions.distance(x, data, fits, banded),
-        captions.distance_alt(data, fits),
-        lambda: draw_distance(
-            data.cells, data.distances, fits, n_layers=len(x.layers), label=label, banded=banded
-        ),
-        pd.concat(frames, ignore_index=True),
-    )
-
-
-def decay_fits(data: DatasetEvidence) -> dict[str, DecayFit]:
-    """Decay fits of one dataset by family, whatever else ``fits`` may hold."""
-    found: dict[str, DecayFit] = {}
-    for name, fit in data.fits.items():
-        chosen = (
-            next((one for one in fit if one.dataset == data.dataset), None) if isinstance(fit, DecayFits) else fit
-        )
-        if isinstance(chosen, DecayFit):
-            found[name] = chosen
-    return found
-
-
-def banded_family(data: DatasetEvidence, fits: Mapping[str, DecayFit]) -> str:
-    """The family whose band is drawn: the smallest AICc of the comparison, else of the fits themselves."""
-    if not fits:
-        return ""
-    return min(fits, key=lambda name: fits[name].aicc if np.isfinite(fits[name].aicc) else np.inf)
-
-
-def _depth(x: Evidence, data: DatasetEvidence, tail: str) -> Picture:
-    frame = data.depth.tidy().assign(readout="own lens")
-    rows = [
-        {"term": layer, "estimate": float(value), "unit": x.unit, "readout": name}
-        for name, values in data.references.items()
-        for layer, value in zip(data.depth.terms, np.broadcast_to(values, len(data.depth.terms)), strict=True)
-        if np.ndim(values) == 0 or np.size(values) == len(data.depth.terms)
-    ]
-    return Picture(
-        f"depth-{tail}",
-        "depth",
-        formats.legible(data.dataset),
-        f"Loss by depth, {formats.legible(data.dataset)}",
-        captions.depth(x, data),
-        captions.depth_alt(data, x.layers),
-        lambda: draw_depth(
-            data.depth, data.references, x.layers, label=f"{x.loss}, {formats.legible(x.unit, 40)}"
-        ),
-        pd.concat([frame, pd.DataFrame(rows)], ignore_index=True) if rows else frame,
-    )
-
-
-def _by_layer(x: Evidence, data: DatasetEvidence, tail: str) -> Iterator[Picture]:
-    names = {"shared": "shared-lens excess S", "shared_null": "S beyond the shared-lens null"}
-    series = {
-        label: data.extras[key]
-        for key, label in names.items()
-        if isinstance(data.extras.get(key), Estimate) and len(data.extras[key].terms) == len(x.layers)
-    }
-    if not series:
-        return
-    yield Picture(
-        f"shared-{tail}",
-        "shared",
-        formats.legible(data.dataset),
-        f"Shared-lens excess by layer, {formats.legible(data.dataset)}",
-        captions.shared(x, data, tuple(series)),
-        captions.by_layer_alt(series, x.layers),
-        lambda: draw_by_layer(series, x.layers, label=f"excess loss, {formats.legible(x.unit, 40)}"),
-        pd.concat([one.tidy().assign(series=name) for name, one in series.items()], ignore_index=True),
-    )
-
-
-def _shares(x: Evidence, data: DatasetEvidence, tail: str) -> Picture:
-    terms = scalar_terms(data.summary)
-    return Picture(
-        f"shares-{tail}",
-        "shares",
-        formats.legible(data.dataset),
-        f"Where the variance comes from, {formats.legible(data.dataset)}",
-        captions.shares(x, data),
-        captions.shares_alt(terms),
-        lambda: draw_shares(terms),
-        data.summary.tidy(),
-    )
-
-
-def _plans(data: DatasetEvidence, tail: str) -> Iterator[Picture]:
-    """The curve of a plan, where the evidence has one."""
-    plan = data.extras.get("plan")
-    if isinstance(plan, StudyPlan):
-        yield Picture(
-            f"plan-{tail}",
-            "shares",
-            formats.legible(data.dataset),
-            f"What a larger study would show, {formats.legible(data.dataset)}",
-            captions.plan(plan),
-            captions.plan_alt(plan),
-            lambda: draw_plan(plan),
-            plan.tidy(),
-        )

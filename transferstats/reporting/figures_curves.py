@@ -228,8 +228,10 @@ def layer_axis(axes: Axes, layers: tuple[str, ...]) -> None:
     axes.set_xlabel("layer (input of the block)")
 
 
-def draw_by_layer(series: Mapping[str, Estimate], layers: tuple[str, ...], *, label: str) -> Figure:
-    """Estimates by layer, several series side by side, each with its intervals."""
+def draw_by_layer(
+    series: Mapping[str, Estimate], layers: tuple[str, ...], *, label: str, reference: float | None = None
+) -> Figure:
+    """Estimates by layer, several series side by side, each with its intervals; ``reference`` is one more line."""
     with style():
         figure = new_figure(height=3.7)
         axes = figure.add_subplot()
@@ -249,6 +251,8 @@ def draw_by_layer(series: Mapping[str, Estimate], layers: tuple[str, ...], *, la
                 label=f"{name}, {formats.level(estimate.conf_level)} CI",
             )
         axes.axhline(0, color=MUTED, linewidth=0.8)
+        if reference is not None:
+            axes.axhline(reference, color=MUTED, linewidth=0.8, linestyle="--")
         layer_axis(axes, layers)
         axes.set_ylabel(label)
         light_grid(axes)

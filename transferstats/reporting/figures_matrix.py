@@ -15,10 +15,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from transferstats.results import Estimate
     from transferstats.results.base import FloatArray
 
 MOST_PRINTED = 16
 """With more layers than this the cells are too small for numbers; the table has them."""
+
+
+def cells_matrix(cells: Estimate, fallback: FloatArray) -> FloatArray:
+    """Cell estimates laid out as (L, L); the fallback where their number does not fit."""
+    off = ~np.eye(len(fallback), dtype=bool)
+    if np.atleast_1d(cells.estimate).size != off.sum():
+        return fallback
+    matrix = np.zeros(fallback.shape)
+    matrix[off] = cells.estimate
+    return matrix
 
 
 def includes_zero(low: FloatArray, high: FloatArray, n_layers: int) -> npt.NDArray[np.bool_]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from transferstats.reporting import formats, wording
-from transferstats.reporting.figures import decay_fits, matrix_frame, slug
+from transferstats.reporting.pictures import decay_fits, matrix_frame, slug
 from transferstats.reporting.sentences import capital, ended
 from transferstats.reporting.tables import Cell, Table, table, tidy_table
 from transferstats.results import AVERAGE, DatasetEvidence, Estimate, Evidence, Result
@@ -43,6 +43,9 @@ def study_tables(x: Evidence) -> Iterator[tuple[str, Table]]:
 EXTRAS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "null_test": ("matrix", "Penalty beyond the shared-lens null", ("observed", "null", "share_explained")),
     "excess": ("matrix", "Penalty beyond the shared-lens null, cell by cell", ()),
+    "similarity": ("distance", "Rank correlation of penalty and layer similarity (Spearman)", ()),
+    "gap_shared": ("depth", "Share of the gap from logit lens to own lens that one shared lens closes", ()),
+    "gap_tied": ("depth", "Share of that gap that one linear map with a bias a layer closes", ()),
     "penalty_share": ("matrix", "Penalty as a share of what the lenses gain over the prior", ()),
     "shared_test": (
         "shared",

@@ -20,11 +20,12 @@ from transferstats.reporting.content import (
     settings,
     size_entry,
 )
-from transferstats.reporting.figures import Picture, figure, slug
+from transferstats.reporting.figures import figure
 from transferstats.reporting.figures_claims import draw_forest, rows_shown
 from transferstats.reporting.figures_matrix import draw_matrix
 from transferstats.reporting.figures_subjects import draw_lines, draw_statistics
 from transferstats.reporting.macros import Numbers, claim_numbers, estimate_numbers, numbers
+from transferstats.reporting.pictures import Picture, slug
 from transferstats.reporting.sentences import claim_sentence, ended, headline_of, sentence, shared_caveats
 from transferstats.reporting.tables import Table, claims_table, ordered_claims, table, tidy_table
 from transferstats.results import SubjectComparison, SubjectSummary
