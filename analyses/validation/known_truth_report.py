@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from scipy.stats import beta
 
 from transferstats.provenance import library_versions
+from transferstats.reporting.canvas import INK, MUTED, SERIES, light_grid, new_figure, save, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 QUESTIONS: tuple[tuple[str, str], ...] = (
     ("naive", "naive: raw interval above 0"),
@@ -26,8 +32,50 @@ def write_report(frame: pd.DataFrame, out: Path, *, table: str, smallest: float)
     frame = pd.read_csv(out / table)  # the page is made from what is published
     rates = pd.DataFrame([summary(group) for _, group in frame.groupby(["kind", "dial", "anchor"], sort=True)])
     rates.to_csv(out / "known_truth.csv", index=False, float_format="%.4g", lineterminator="\n")
+    save(draw(rates), out / "known_truth.svg")
     (out / "known_truth.md").write_text(page(rates, table, smallest), encoding="utf-8")
     return rates
+
+
+DRAWN: tuple[tuple[str, str], ...] = (
+    ("naive", "naive: raw interval above 0"),
+    ("p_excess", "p < .05 over the null"),
+    ("exceeds", "exceeds the smallest of interest"),
+)
+
+
+def draw(rates: pd.DataFrame) -> Figure:
+    """How often each question is answered yes along the dial, own lenses anchored in ridge; the trap beside it."""
+    ridge = rates[rates["anchor"] == "ridge"]
+    points = [row for row in ridge.to_dict("records") if row["subject"] != "trap"]
+    points.sort(key=lambda row: row["dial"])
+    points = [*(row for row in ridge.to_dict("records") if row["subject"] == "trap"), *points]
+    with style():
+        figure = new_figure(height=3.6)
+        axes = figure.add_subplot()
+        for number, (key, label) in enumerate(DRAWN):
+            colour, dash, marker = SERIES[number]
+            y = np.array([row[key] for row in points])
+            arms = [y - [row[f"{key}_low"] for row in points], [row[f"{key}_high"] for row in points] - y]
+            x = np.arange(len(points)) + 0.08 * (number - 1)
+            axes.errorbar(x, y, yerr=arms, color=colour, marker=marker, linestyle="none", capsize=3, label=label)
+            axes.plot(x[1:], y[1:], color=colour, linestyle=dash)
+        axes.axhline(0.05, color=MUTED, linewidth=0.8, linestyle="--")
+        axes.axvline(1.5, color=INK, linewidth=0.8)
+        axes.set_xticks(range(len(points)), [point_name(row) for row in points])
+        axes.set_ylim(-0.03, 1.03)
+        axes.set_ylabel("share of the studies")
+        axes.set_xlabel("subject; left of the line one lens is right, right of it: dial, radians")
+        light_grid(axes)
+        figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def point_name(row: dict[str, object]) -> str:
+    """Tick label of a point."""
+    return (
+        str(row["subject"]) if row["subject"] != "pipeline" else f"{row['dial']:g}".replace("inf", "any rotation")
+    )
 
 
 def summary(group: pd.DataFrame) -> dict[str, object]:
@@ -90,4 +138,5 @@ def page(rates: pd.DataFrame, table: str, smallest: float) -> str:
             f"{row['shared_excess']:.4f} | {row['converged']:.2f} | {answers} |"
         )
     versions = ", ".join(f"{name} {version}" for name, version in library_versions().items())
-    return "\n".join([*head, "", f"Versions: {versions}.", ""])
+    picture = "![How often each question is answered yes, by subject](known_truth.svg)"
+    return "\n".join([*head, "", picture, "", f"Versions: {versions}.", ""])

@@ -69,22 +69,34 @@ def null_samples(
         sign = balanced_signs(member, rng=rng).to(sample.hidden)[:, None]
         targets = []
         for layer, states in enumerate(sample.hidden):
-            x, mean = _predict(head, lenses.shared, states)
-            _, own_mean = _predict(head, lenses.own.map(layer), states)
-            mu = mean + sign * (sample.targets[0].mu - own_mean)
-            targets.append(_targets(head, x, mu, sample.targets[0], rng))
+            shared = _predict(head, lenses.shared, states, rng)
+            own = _predict(head, lenses.own.map(layer), states)
+            mu = shared.mean + sign * (sample.targets[0].mu - own.mean)
+            targets.append(_targets(shared, mu, sample.targets[0]))
         made.append(Sample(sample.hidden, sample.final, tuple(targets)))
     return made
 
 
-def _predict(head: Head, lens: Translators, states: Tensor) -> tuple[Tensor, Tensor]:
-    """(n, d) normed outputs x of a lens, and the means W^T q of its predictions."""
+@dataclass(frozen=True, slots=True)
+class _Prediction:
+    """What a lens predicts: x (n, d) normed outputs, mean (n, d) W^T q, labels (n,) drawn from q (or zeros)."""
+
+    x: Tensor
+    mean: Tensor
+    labels: Tensor
+
+
+def _predict(head: Head, lens: Translators, states: Tensor, rng: torch.Generator | None = None) -> _Prediction:
+    """Predictions from states (n, d); labels are drawn where there is a generator."""
     with torch.no_grad():
         x = head.norm(lens.apply(states[None])[0])
-        mean = torch.empty_like(x)
+        mean, labels = torch.empty_like(x), torch.zeros(len(x), dtype=torch.int64, device=x.device)
         for rows in head.chunks(len(x)):
-            mean[rows] = torch.softmax(head.logits(x[rows]), dim=-1) @ head.weight
-    return x, mean
+            q = torch.softmax(head.logits(x[rows]), dim=-1)
+            mean[rows] = q @ head.weight
+            if rng is not None:
+                labels[rows] = draw_outputs(q, rng)
+    return _Prediction(x, mean, labels)
 
 
 def balanced_signs(clusters: Tensor, *, rng: torch.Generator) -> Tensor:
@@ -94,15 +106,11 @@ def balanced_signs(clusters: Tensor, *, rng: torch.Generator) -> Tensor:
     return (1.0 - 2.0 * (side % 2))[torch.randperm(len(names), generator=rng)][member]
 
 
-def _targets(head: Head, x: Tensor, mu: Tensor, observed: Targets, rng: torch.Generator) -> Targets:
-    """Targets with W^T p0 = mu where the shared lens has the normed outputs x (n, d).
+def _targets(shared: _Prediction, mu: Tensor, observed: Targets) -> Targets:
+    """Targets with W^T p0 = mu (n, d) where the shared lens predicts ``shared``.
 
     p0 has no entropy of its own; it is given the one for which the shared lens keeps the kl that it has against p,
     so that losses of both worlds are on one scale. Labels are drawn from q: no single draw scatters otherwise.
     """
-    entropy = observed.entropy - ((mu - observed.mu) * x).sum(-1)
-    labels = torch.empty_like(observed.labels)
-    with torch.no_grad():
-        for rows in head.chunks(len(x)):
-            labels[rows] = draw_outputs(torch.softmax(head.logits(x[rows]), dim=-1), rng)
-    return Targets(mu, observed.offset, entropy, labels)
+    entropy = observed.entropy - ((mu - observed.mu) * shared.x).sum(-1)
+    return Targets(mu, observed.offset, entropy, shared.labels)

@@ -44,7 +44,7 @@ from transferstats.lens.transfer import UnitLosses, baseline_losses, layer_losse
 from transferstats.lens.translator import Translators
 from transferstats.provenance import content_key
 
-ALGORITHM = 5  # raised whenever the same configuration would give other numbers
+ALGORITHM = 6  # raised whenever the same configuration would give other numbers
 RUNNER = "transferstats.lens.study:run"
 NO_LAYER = -1  # source or target of a readout that has none
 

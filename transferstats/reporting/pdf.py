@@ -6,6 +6,7 @@ import datetime
 import importlib.util
 import re
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,8 +72,11 @@ def try_pdf(study: Study, figures: Mapping[str, bytes]) -> tuple[bytes | None, s
                 ignore_system_fonts=True,
             )
         except (RuntimeError, TypeError) as problem:
-            return None, "report.pdf was not written: this version of typst could not set it "
-            f"({type(problem).__name__})"
+            reason = " ".join(str(problem).replace(folder, "").split())
+            remark = f"report.pdf was not written: typst could not set it ({reason})"
+            # The other files are whole, so they are not withheld; but nobody should miss the PDF by chance.
+            warnings.warn(remark, stacklevel=2)
+            return None, remark
     return bytes(pdf), ""
 
 
