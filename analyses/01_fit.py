@@ -17,8 +17,8 @@ parser.add_argument("--subject", default="embedded", help="directory, .gguf file
 parser.add_argument("--dataset", action="append", help="domain, .jsonl file or folder of .txt files; repeatable")
 parser.add_argument("--seeds", type=int, default=5, help="lens trainings, each on its own documents")
 parser.add_argument("--null-replicates", type=int, default=5, help="runs where one lens is right for every layer")
-parser.add_argument("--units", type=int, default=120, help="documents on which lenses are scored")
-parser.add_argument("--unit-tokens", type=int, default=112, help="tokens scored of each document")
+parser.add_argument("--units", type=int, default=100, help="documents on which lenses are scored")
+parser.add_argument("--unit-tokens", type=int, default=96, help="tokens scored of each document")
 parser.add_argument("--max-steps", type=int, default=1024, help="most training steps of a lens")
 options = parser.parse_args()
 

@@ -34,6 +34,7 @@ _HOMES: dict[str, str] = {
     "evaluate": "transferstats.evidence",
     "figure": "transferstats.reporting",
     "fit_decay": "transferstats.stats.decay",
+    "known_truth_cells": "transferstats.lens.examples",
     "lens_cells": "transferstats.lens.ready",
     "local_pool": "transferstats.engine",
     "null_test": "transferstats.stats.null",
@@ -74,6 +75,7 @@ __all__ = [
     "evaluate",
     "figure",
     "fit_decay",
+    "known_truth_cells",
     "lens_cells",
     "local_pool",
     "null_test",
@@ -121,6 +123,7 @@ if TYPE_CHECKING:
     from transferstats.engine import Cell, Store, cell_states, local_pool, sweep
     from transferstats.evidence import evaluate
     from transferstats.grid import TransferGrid
+    from transferstats.lens.examples import known_truth_cells
     from transferstats.lens.language import Encoding
     from transferstats.lens.plan import FitPlan
     from transferstats.lens.ready import lens_cells

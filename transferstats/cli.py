@@ -109,7 +109,8 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--subject",
         default="embedded",
-        help="causal language model: a directory, a .gguf file, a hub id, or 'embedded' (default)",
+        help="causal language model: a directory, a .gguf file, a hub id, or 'embedded' (default); or a simulated "
+        "subject whose answer is known: known:iterative, known:trap, known:pipeline:DIAL",
     )
     verb.add_argument(
         "--dataset",
@@ -125,8 +126,8 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--recipe", choices=tuple(RECIPES), default=DEFAULT_RECIPE, help="how lenses are trained")
     verb.add_argument("--anchor", choices=ANCHORS, help="where own lenses start (default: as in the recipe)")
-    verb.add_argument("--units", type=int, default=120, help="evaluation documents (default: %(default)s)")
-    verb.add_argument("--unit-tokens", type=int, default=112, help="tokens scored of each (default: %(default)s)")
+    verb.add_argument("--units", type=int, default=100, help="evaluation documents (default: %(default)s)")
+    verb.add_argument("--unit-tokens", type=int, default=96, help="tokens scored of each (default: %(default)s)")
     verb.add_argument("--max-steps", type=int, help="most kl steps a lens (default: as in the recipe)")
     verb.add_argument("--store", default="runs/embedded", help="folder of finished cells (default: %(default)s)")
     verb.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells side by side (default: cores)")
@@ -143,6 +144,8 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
 
+
+KNOWN = "known:"
 
 FITTING = ("seed", "null_replicates", "max_steps", "anchor")
 """Options without a meaning for ready-made lenses."""
@@ -167,15 +170,27 @@ def _cells(arguments: argparse.Namespace) -> list[Cell]:
     plan = replace(RECIPES[arguments.recipe], **{k: v for k, v in chosen.items() if v is not None})
     replicates = arguments.null_replicates
     evaluation = transferstats.EvaluationPlan(units=arguments.units, tokens=arguments.unit_tokens)
-    return transferstats.cells(
-        arguments.subject,
-        arguments.dataset or DATASETS,
-        seeds=arguments.seeds,
-        null_replicates=arguments.seeds if replicates is None else replicates,
-        fit=plan,
-        evaluation=evaluation,
-        machine=transferstats.Machine(arguments.device),
-    )
+    options: dict[str, Any] = {
+        "seeds": arguments.seeds,
+        "null_replicates": arguments.seeds if replicates is None else replicates,
+        "fit": plan,
+        "evaluation": evaluation,
+        "machine": transferstats.Machine(arguments.device),
+    }
+    if arguments.subject.startswith(KNOWN):
+        if arguments.dataset:
+            raise DesignError("a subject whose answer is known brings its own documents: leave --dataset out")
+        return transferstats.known_truth_cells(*_known(arguments.subject), **options)
+    return transferstats.cells(arguments.subject, arguments.dataset or DATASETS, **options)
+
+
+def _known(subject: str) -> tuple[str, float]:
+    """Kind and dial of "known:trap" or "known:pipeline:0.1"."""
+    kind, _, dial = subject.removeprefix(KNOWN).partition(":")
+    try:
+        return kind, float(dial) if dial else 0.0
+    except ValueError:
+        raise DesignError(f"the dial of {subject!r} is an angle in radians, such as 0.1 or inf") from None
 
 
 def _sweep(cells: Sequence[Cell], arguments: argparse.Namespace) -> SweepReport:

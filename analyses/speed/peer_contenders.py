@@ -29,7 +29,7 @@ from transferstats.lens.sample import Sample, mean_kl
 from transferstats.lens.states import States
 from transferstats.lens.study import sample_of
 from transferstats.lens.transfer import transfer_losses
-from transferstats.lens.translator import Translators
+from transferstats.lens.translator import Translators, moments
 
 WINDOW = 256
 MICRO_BATCH = 8  # windows: 2048 tokens at once, as many as one sample of the peer's default
@@ -280,7 +280,9 @@ def train_ours(setting: Setting, folder: Path) -> dict[str, Any]:
         clock.start()
         train, held_out = work.sample(work.train), work.sample(work.held_out)
         plan = replace(FitPlan(), max_steps=steps) if steps else FitPlan(method="ridge")
-        problem = Problem(work.subject.head, train, held_out, work.identity(), plan)
+        problem = Problem(
+            work.subject.head, train, held_out, moments(train.hidden, train.final), work.identity(), plan
+        )
         lenses, certificate = fit_lenses(problem, rng=torch.Generator().manual_seed(0))
         seconds, converged = clock.seconds(), int(certificate.converged.sum())
         kl = work.kl(lenses, held_out)

@@ -218,7 +218,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory, embedded_model: LanguageMode
     folders = []
     for seed in range(2):
         states = subject.capture(range(20 * seed, 20 * seed + 20))
-        lenses = ridge(moments(states.hidden, states.final[None], identity), identity, 0.1)
+        lenses = ridge(moments(states.hidden, states.final[None]), identity, 0.1)
         folder = root / f"run_{seed}"
         folders.append(write_tuned_lens(folder, lenses, model="embedded", unembedding=unembedding))
     return folders

@@ -20,7 +20,7 @@ from transferstats.lens.head import Head, final_targets
 from transferstats.lens.pipeline import Pipeline
 from transferstats.lens.plan import RECIPES, FitPlan
 from transferstats.lens.sample import Sample, mean_kl
-from transferstats.lens.translator import Translators
+from transferstats.lens.translator import Translators, moments
 
 OPTIMUM = 1e-3  # nats: how far from the minimum a lens may stop; penalties of interest are 10 to 100 times this
 WIDTH, OUTPUTS, LAYERS = 8, 20, 2
@@ -66,12 +66,21 @@ def fit(
     rng: int = 0,
 ) -> tuple[Translators, Certificate]:
     n_maps, _, width = train.hidden.shape
-    problem = Problem(head, train, held_out, prior or Translators.identity(n_maps, width), plan)
+    problem = Problem(
+        head,
+        train,
+        held_out,
+        moments(train.hidden, train.final),
+        prior or Translators.identity(n_maps, width),
+        plan,
+    )
     return fit_lenses(problem, rng=torch.Generator().manual_seed(rng))
 
 
 def pipeline(head: Head, train: Sample, held_out: Sample, plan: FitPlan) -> Pipeline:
-    return Pipeline(head, train, held_out, plan, torch.Generator().manual_seed(0))
+    return Pipeline(
+        head, train, held_out, moments(train.hidden, train.final), plan, torch.Generator().manual_seed(0)
+    )
 
 
 def least_kl(head: Head, sample: Sample, layer: int) -> float:

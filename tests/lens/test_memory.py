@@ -11,7 +11,10 @@ import pytest
 import torch
 from brute_force import draw_case, make_head
 
-from transferstats.lens.head import Head, losses
+from transferstats.lens.head import Head, final_targets, losses
+from transferstats.lens.null import NullLenses, null_samples
+from transferstats.lens.sample import Sample
+from transferstats.lens.translator import Translators
 
 TOLERANCE = 1e-6  # a matrix product may choose another order of summation for another number of rows
 
@@ -111,3 +114,24 @@ def test_another_error_is_not_taken_for_exhausted_memory(monkeypatch: pytest.Mon
     with pytest.raises(RuntimeError, match="shapes"):
         losses(head, x, targets)
     assert refused == [40]
+
+
+def test_a_null_world_is_the_same_whatever_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signs and labels are drawn before the chunks, so that a chunk that is done again draws nothing new."""
+    head, rows = make_head(30, 8), 40
+    draw = torch.Generator().manual_seed(0)
+    final = torch.randn(rows, 8, generator=draw)
+    labels = torch.arange(rows) % 30
+    sample = Sample(torch.randn(2, rows, 8, generator=draw), final[None], (final_targets(head, final, labels),))
+    lenses = NullLenses(Translators.identity(1, 8), Translators.identity(2, 8))
+
+    def world() -> Sample:
+        rng = torch.Generator().manual_seed(1)
+        return null_samples(head, lenses, [sample], [torch.arange(rows) // 4], rng=rng)[0]
+
+    wanted = world()
+    assert _scarce(monkeypatch, 6, ERRORS["accelerator"]) is not None
+    for one, other in zip(world().targets, wanted.targets, strict=True):
+        assert torch.equal(one.labels, other.labels)
+        assert (one.mu - other.mu).abs().max() < 10 * TOLERANCE
+    assert head.budget.most == 5

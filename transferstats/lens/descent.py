@@ -28,6 +28,7 @@ Progress = Callable[[str, int], None]
 class Problem:
     """What is minimised: the kl of G lenses on ``train``; ``held_out`` chooses lambda and the number of steps.
 
+    stats: moments of ``train``, for the ridge start and the scale of the steps.
     prior: where the lenses stay in directions that the data do not determine.
     tied: the lenses have one linear map between them, and a bias each; they stand or fall together.
     """
@@ -35,6 +36,7 @@ class Problem:
     head: Head
     train: Sample
     held_out: Sample
+    stats: Moments
     prior: Translators
     plan: FitPlan
     tied: bool = False
@@ -219,10 +221,14 @@ def _drawn_slope(head: Head, x: Tensor, rng: torch.Generator) -> Tensor:
     Chunk by chunk, so that no graph over [tokens, vocab] is kept.
     """
     slope = torch.empty_like(x)
-    for rows in head.chunks(len(x)):
-        part = x[rows].requires_grad_(True)
+    uniform = torch.rand(len(x), generator=rng).to(x.device)
+
+    def compute(rows: slice) -> None:
+        part = x[rows].detach().requires_grad_(True)
         with torch.enable_grad():
             log_q = torch.log_softmax(head.logits(part), dim=-1)
-        drawn = draw_outputs(log_q.detach().exp(), rng)
+        drawn = draw_outputs(log_q.detach().exp(), uniform[rows])
         (slope[rows],) = torch.autograd.grad(-log_q.gather(1, drawn[:, None]).sum(), part)
+
+    head.by_chunks(len(x), compute)
     return slope

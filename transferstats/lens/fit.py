@@ -12,7 +12,7 @@ from torch import Tensor
 
 from transferstats.lens.descent import Descent, NaturalDescent, Problem, Progress, StochasticDescent
 from transferstats.lens.plan import FitPlan
-from transferstats.lens.translator import Moments, Translators, moments, ridge
+from transferstats.lens.translator import Moments, Translators, ridge
 
 PATIENCE = 2  # doublings without improvement after which a lens has its minimum behind it
 
@@ -48,7 +48,7 @@ class Start:
 
 def ridge_start(problem: Problem) -> Start:
     """Ridge lenses with the strength of least held-out kl."""
-    stats = moments(problem.train.hidden, problem.train.final, problem.prior)
+    stats = problem.stats
     if problem.tied:
         covariance, cross = problem.pooled(stats.covariance), problem.pooled(stats.cross)
         stats = replace(stats, covariance=covariance, cross=cross)

@@ -230,9 +230,9 @@ def losses(head: Head, x: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
     return kl, ce
 
 
-def draw_outputs(q: Tensor, rng: torch.Generator) -> Tensor:
-    """(n,) one output drawn from each row of probabilities (n, V), by the inverse distribution function."""
+def draw_outputs(q: Tensor, uniform: Tensor) -> Tensor:
+    """(n,) one output drawn from each row of q (n, V): the inverse distribution function at ``uniform`` (n,)."""
     below = q.cumsum(-1)
-    uniform = torch.rand(len(q), 1, generator=rng).to(q.device)
     # Many times faster than torch.multinomial for one draw a row.
-    return torch.searchsorted(below, uniform * below[:, -1:]).clamp_max(q.shape[1] - 1).squeeze(1)
+    drawn = torch.searchsorted(below, uniform[:, None] * below[:, -1:])
+    return drawn.clamp_max(q.shape[1] - 1).squeeze(1)

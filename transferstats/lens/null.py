@@ -91,11 +91,16 @@ def _predict(head: Head, lens: Translators, states: Tensor, rng: torch.Generator
     with torch.no_grad():
         x = head.norm(lens.apply(states[None])[0])
         mean, labels = torch.empty_like(x), torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        for rows in head.chunks(len(x)):
+        # Drawn for all rows at once: a chunk that is repeated, or of another size, draws the same labels.
+        uniform = None if rng is None else torch.rand(len(x), generator=rng).to(x.device)
+
+        def compute(rows: slice) -> None:
             q = torch.softmax(head.logits(x[rows]), dim=-1)
             mean[rows] = q @ head.weight
-            if rng is not None:
-                labels[rows] = draw_outputs(q, rng)
+            if uniform is not None:
+                labels[rows] = draw_outputs(q, uniform[rows])
+
+        head.by_chunks(len(x), compute)
     return _Prediction(x, mean, labels)
 
 

@@ -12,7 +12,7 @@ from transferstats.lens.head import Head
 from transferstats.lens.null import NullLenses
 from transferstats.lens.plan import FitPlan
 from transferstats.lens.sample import Sample
-from transferstats.lens.translator import Translators
+from transferstats.lens.translator import Moments, Translators
 
 SHARED_ROWS = 2  # times the rows a step of an own lens
 
@@ -31,13 +31,15 @@ class Pipeline:
 
     Attributes
     ----------
-    head: decoder. train, held_out: samples of a fold. plan: how lenses are fitted.
+    head: decoder. train, held_out: samples of a fold. stats: moments of ``train``, which depend on its states
+        and final states only, so that pipelines with other targets share them. plan: how lenses are fitted.
     rng: CPU generator, consumed in the order of the calls. progress: told of every step.
     """
 
     head: Head
     train: Sample
     held_out: Sample
+    stats: Moments
     plan: FitPlan
     rng: torch.Generator
     progress: Progress | None = None
@@ -50,32 +52,39 @@ class Pipeline:
         """
         train, held_out = self.train.stacked(), self.held_out.stacked()
         plan = replace(self.plan, batch=SHARED_ROWS * self.plan.batch, anchor=self._anchor())
-        return self._fit(Problem(self.head, train, held_out, self._identity(1), plan), "shared")
+        problem = Problem(self.head, train, held_out, self.stats.stacked(), self._identity(1), plan)
+        return self._fit(problem, "shared")
 
     def tied(self) -> Fitted:
-        """One linear map for all layers and a bias for each, from as many rows a step as a shared lens."""
+        """One linear map for all layers and a bias for each, from as many rows a step as one own lens.
+
+        No claim rests on them; what they cost is all that half the rows of a shared lens save.
+        """
         layers = self.train.hidden.shape[0]
-        batch = max(1, SHARED_ROWS * self.plan.batch // layers)
-        plan = replace(self.plan, batch=batch, anchor=self._anchor())
-        prior = self._identity(layers)
-        return self._fit(Problem(self.head, self.train, self.held_out, prior, plan, tied=True), "tied")
+        plan = replace(self.plan, batch=max(1, self.plan.batch // layers), anchor=self._anchor())
+        return self._fit(self._problem(self._identity(layers), plan, tied=True), "tied")
 
     def own(self, shared: Translators) -> Fitted:
         """A lens for each layer; ``shared`` is its anchor where the plan says so."""
         layers = self.train.hidden.shape[0]
         prior = shared.repeat(layers) if self.plan.anchor == "shared" else self._identity(layers)
-        return self._fit(Problem(self.head, self.train, self.held_out, prior, self.plan), "kl")
+        return self._fit(self._problem(prior, self.plan), "kl")
 
     def null_lenses(self) -> tuple[NullLenses, Certificate]:
         """The lenses behind a null world, and the certificate of the shared one.
 
-        The own lenses start from the shared lens and take ``settle`` steps: their residuals are wanted, which
-        differ little from those at the minimum, not they themselves.
+        The own lenses start from the shared lens and take half of ``settle`` steps: their residuals are wanted,
+        which differ little from those at the minimum, not they themselves. What misfit is left makes the null
+        scatter more, so it errs on the side of the null.
         """
         shared = self.shared()
-        plan = replace(self.plan, anchor="shared", max_steps=min(self.plan.settle, self.plan.max_steps))
+        steps = max(self.plan.first, min(self.plan.settle // 2, self.plan.max_steps))
+        plan = replace(self.plan, anchor="shared", max_steps=steps)
         own = replace(self, plan=plan).own(shared.lenses)
         return NullLenses(shared.lenses, own.lenses), shared.certificate
+
+    def _problem(self, prior: Translators, plan: FitPlan, *, tied: bool = False) -> Problem:
+        return Problem(self.head, self.train, self.held_out, self.stats, prior, plan, tied)
 
     def _anchor(self) -> str:
         """Where lenses of several layers start: a shared lens has no other shared lens to start from."""

@@ -40,7 +40,7 @@ class FitPlan:
     anchor: str = "ridge"
     optimiser: str = "natural"
     strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-    batch: int = 384
+    batch: int = 320
     learning_rate: float = 0.007
     momentum: float = 0.9
     weight_decay: float = 0.0

@@ -41,10 +41,10 @@ from transferstats.lens.similarity import layer_similarities
 from transferstats.lens.splits import Split, split_units
 from transferstats.lens.states import States, Subject
 from transferstats.lens.transfer import UnitLosses, baseline_losses, layer_losses, transfer_losses
-from transferstats.lens.translator import Translators
+from transferstats.lens.translator import Moments, Translators, moments
 from transferstats.provenance import content_key
 
-ALGORITHM = 6  # raised whenever the same configuration would give other numbers
+ALGORITHM = 7  # raised whenever the same configuration would give other numbers
 RUNNER = "transferstats.lens.study:run"
 NO_LAYER = -1  # source or target of a readout that has none
 
@@ -53,8 +53,8 @@ NO_LAYER = -1  # source or target of a readout that has none
 class EvaluationPlan:
     """Which units are scored: how many, how many scored tokens of each, and the held-out share of a fold."""
 
-    units: int = 120
-    tokens: int = 112
+    units: int = 100
+    tokens: int = 96
     held_out: float = 0.2
 
     def __post_init__(self) -> None:
@@ -108,10 +108,7 @@ def cells(
     DesignError: fewer than 2 seeds, no dataset, repeated names, or documents too few for this design.
     DataError, SubjectError: nothing readable at a path.
     """
-    if seeds < 2:
-        raise DesignError(f"{seeds} seed(s): inference over lens training needs at least 2 seeds, better 5")
-    if null_replicates < 0 or null_replicates == 1:
-        raise DesignError(f"{null_replicates} null replicates: use 0 for none, or at least 2, better 5")
+    planned_worlds = worlds(seeds, null_replicates)
     documents = [read_documents(dataset) for dataset in datasets]
     names = [item.name for item in documents]
     if not names or len(set(names)) != len(names):
@@ -119,13 +116,12 @@ def cells(
     shared = {
         "algorithm": ALGORITHM,
         "subject": {"name": Path(subject).name, "fingerprint": model_fingerprint(subject)},
-        "fit": _plain(fit or FitPlan()),
-        "encoding": _plain(encoding or Encoding()),
-        "evaluation": _plain(evaluation or EvaluationPlan()),
+        "fit": plain(fit or FitPlan()),
+        "encoding": plain(encoding or Encoding()),
+        "evaluation": plain(evaluation or EvaluationPlan()),
         "folds": max(seeds, null_replicates),
     }
     machine = machine or Machine()
-    worlds = [("observed", seed) for seed in range(seeds)] + [("null", seed) for seed in range(null_replicates)]
     planned = []
     for item in documents:
         config = {**shared, "dataset": {"name": item.name, "fingerprint": item.fingerprint}}
@@ -136,10 +132,24 @@ def cells(
             "device": machine.device,
             "threads": str(machine.threads),
         }
-        for world, seed in worlds:
-            label = f"{item.name} {'seed' if world == 'observed' else 'null'} {seed}"
+        for world, seed in planned_worlds:
+            label = label_of(item.name, world, seed)
             planned.append(Cell({**config, "world": world, "seed": seed}, RUNNER, location, label))
     return planned
+
+
+def worlds(seeds: int, null_replicates: int) -> list[tuple[str, int]]:
+    """(world, seed) of the cells of one dataset; DesignError where nothing could be inferred from them."""
+    if seeds < 2:
+        raise DesignError(f"{seeds} seed(s): inference over lens training needs at least 2 seeds, better 5")
+    if null_replicates < 0 or null_replicates == 1:
+        raise DesignError(f"{null_replicates} null replicates: use 0 for none, or at least 2, better 5")
+    return [("observed", seed) for seed in range(seeds)] + [("null", seed) for seed in range(null_replicates)]
+
+
+def label_of(dataset: str, world: str, seed: int) -> str:
+    """A cell's label for people."""
+    return f"{dataset} {'seed' if world == 'observed' else 'null'} {seed}"
 
 
 def _place(source: str) -> str:
@@ -149,7 +159,8 @@ def _place(source: str) -> str:
     return str(Path(source).resolve()) if Path(source).exists() else source
 
 
-def _plain(plan: FitPlan | Encoding | EvaluationPlan) -> dict[str, Any]:
+def plain(plan: FitPlan | Encoding | EvaluationPlan) -> dict[str, Any]:
+    """A plan as JSON values."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(plan).items()}
 
 
@@ -218,7 +229,8 @@ def compute_world(
     states.append(subject.capture(split.evaluation.tolist(), max_rows=config["evaluation"]["tokens"]))
     samples = [sample_of(subject, one) for one in states]
     total = plan.max_steps * plan.batch * len(subject.layers)
-    world = World(subject, plan, draw, lambda stage, done: report(stage, done, total))
+    stats = moments(samples[0].hidden, samples[0].final)
+    world = World(subject, plan, stats, draw, lambda stage, done: report(stage, done, total))
     record: dict[str, Any] = {"layers": list(subject.layers), "unit": subject.unit}
     record["rows"] = {"train": states[0].n_rows, "held_out": states[1].n_rows, "evaluation": states[2].n_rows}
     generator: list[dict[str, Any]] = []
@@ -242,10 +254,11 @@ def compute_world(
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What fitting in one cell shares: subject, plan, random stream and progress."""
+    """What fitting in one cell shares: subject, plan, moments of the training states, random stream, progress."""
 
     subject: Subject
     plan: FitPlan
+    stats: Moments
     draw: torch.Generator
     progress: Progress
 
@@ -259,7 +272,7 @@ class World:
         return fitted
 
     def _pipeline(self, samples: Sequence[Sample]) -> Pipeline:
-        return Pipeline(self.subject.head, samples[0], samples[1], self.plan, self.draw, self.progress)
+        return Pipeline(self.subject.head, samples[0], samples[1], self.stats, self.plan, self.draw, self.progress)
 
     def replace_targets(
         self, samples: Sequence[Sample], states: Sequence[States]

@@ -59,45 +59,57 @@ class Translators:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Means and covariances of the inputs of G maps, and what ridge needs of the residual targets.
+    """Means and covariances of the inputs of G maps and of the final states z that they predict.
 
-    All float64. mean: (G, d). covariance: (G, d, d). residual_mean: (G, d).
-    cross: (G, d, d), E[(r - rbar)(h - hbar)^T] with r = z - prior(h).
+    All float64. mean: (G, d). covariance: (G, d, d). final_mean: (G, d).
+    cross: (G, d, d), E[(z - zbar)(h - hbar)^T].
     """
 
     mean: Tensor
     covariance: Tensor
-    residual_mean: Tensor
+    final_mean: Tensor
     cross: Tensor
+
+    def stacked(self) -> Moments:
+        """Those of a single map whose inputs are the rows of all maps, equally many of each."""
+        mean, final_mean = self.mean.mean(0, keepdim=True), self.final_mean.mean(0, keepdim=True)
+        shift, final_shift = self.mean - mean, self.final_mean - final_mean
+        between = shift[:, :, None] * shift[:, None, :]
+        final_between = final_shift[:, :, None] * shift[:, None, :]
+        return Moments(
+            mean,
+            (self.covariance + between).mean(0, keepdim=True),
+            final_mean,
+            (self.cross + final_between).mean(0, keepdim=True),
+        )
 
 
 ROWS = 8192  # rows promoted to float64 at a time
 
 
-def moments(hidden: Tensor, final: Tensor, prior: Translators) -> Moments:
+def moments(hidden: Tensor, final: Tensor) -> Moments:
     """Moments of (G, m, d) inputs; row j of ``hidden`` belongs to row ``j % n`` of ``final`` (1 or G, n, d)."""
     n_maps, n_rows, width = hidden.shape
     h_sum = torch.zeros(n_maps, width, dtype=torch.float64, device=hidden.device)
     hh = torch.zeros(n_maps, width, width, dtype=torch.float64, device=hidden.device)
-    r_sum, rh = torch.zeros_like(h_sum), torch.zeros_like(hh)
+    z_sum, zh = torch.zeros_like(h_sum), torch.zeros_like(hh)
     # Sums are taken about a point among the data: E[h h] - mean mean would leave the rounding of mean^2 as the
     # variance of a dimension that is constant, and ridge would then make a regressor of it.
-    centre = hidden[:, :ROWS].double().mean(1)
+    centre, final_centre = hidden[:, :ROWS].double().mean(1), final[:, :ROWS].double().mean(1)
     for start in range(0, n_rows, ROWS):
-        h = hidden[:, start : start + ROWS]
+        h = hidden[:, start : start + ROWS].double() - centre[:, None]
         index = torch.arange(start, start + h.shape[1], device=hidden.device) % final.shape[1]
-        residual = (final[:, index] - prior.apply(h)).double()
-        h = h.double() - centre[:, None]
+        z = final[:, index].double() - final_centre[:, None]
         h_sum += h.sum(1)
-        r_sum += residual.sum(1)
+        z_sum += z.sum(1)
         hh += h.mT @ h
-        rh += residual.mT @ h
-    shift, residual_mean = h_sum / n_rows, r_sum / n_rows
+        zh += z.mT @ h
+    shift, final_shift = h_sum / n_rows, z_sum / n_rows
     return Moments(
         centre + shift,
         hh / n_rows - shift[:, :, None] * shift[:, None, :],
-        residual_mean,
-        rh / n_rows - residual_mean[:, :, None] * shift[:, None, :],
+        final_centre + final_shift,
+        zh / n_rows - final_shift[:, :, None] * shift[:, None, :],
     )
 
 
@@ -123,7 +135,11 @@ def ridge(stats: Moments, prior: Translators, strength: float) -> Translators:
     scaling = inverse_scale(stats)
     standard = stats.covariance * scaling[:, :, None] * scaling[:, None, :]
     eye = torch.eye(scaling.shape[1], dtype=torch.float64, device=scaling.device)
-    solved = torch.linalg.solve(standard + strength * eye, (stats.cross * scaling[:, None, :]).mT).mT
+    # The target is what the prior leaves of the final state: r = z - h - A h - b.
+    carried = prior.weight.double() + eye
+    cross = stats.cross - carried @ stats.covariance
+    residual_mean = stats.final_mean - (carried @ stats.mean[:, :, None]).squeeze(-1) - prior.bias.double()
+    solved = torch.linalg.solve(standard + strength * eye, (cross * scaling[:, None, :]).mT).mT
     extra = solved * scaling[:, None, :]
-    bias = stats.residual_mean - (extra @ stats.mean[:, :, None]).squeeze(-1)
+    bias = residual_mean - (extra @ stats.mean[:, :, None]).squeeze(-1)
     return Translators(prior.weight + extra.float(), prior.bias + bias.float())
