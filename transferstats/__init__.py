@@ -18,6 +18,7 @@ _HOMES: dict[str, str] = {
     "Encoding": "transferstats.lens.language",
     "EvaluationPlan": "transferstats.lens.study",
     "FitPlan": "transferstats.lens.plan",
+    "ImagePlan": "transferstats.lens.vision_study",
     "Machine": "transferstats.lens.study",
     "Store": "transferstats.engine",
     "TransferGrid": "transferstats.grid",
@@ -50,6 +51,7 @@ _HOMES: dict[str, str] = {
     "size_study": "transferstats.stats.planning",
     "sweep": "transferstats.engine",
     "table": "transferstats.reporting",
+    "vision_cells": "transferstats.lens.vision_study",
 }
 
 __all__ = [
@@ -58,6 +60,7 @@ __all__ = [
     "Encoding",
     "EvaluationPlan",
     "FitPlan",
+    "ImagePlan",
     "Machine",
     "Store",
     "TransferGrid",
@@ -91,6 +94,7 @@ __all__ = [
     "size_study",
     "sweep",
     "table",
+    "vision_cells",
 ]
 
 
@@ -128,6 +132,7 @@ if TYPE_CHECKING:
     from transferstats.lens.plan import FitPlan
     from transferstats.lens.ready import lens_cells
     from transferstats.lens.study import EvaluationPlan, Machine, cells
+    from transferstats.lens.vision_study import ImagePlan, vision_cells
     from transferstats.readers import read_grid
     from transferstats.reporting import cite, figure, numbers, report, sentence, table
     from transferstats.simulation import simulate_grid

@@ -117,6 +117,16 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
         action="append",
         help="shipped domain, .jsonl(.gz) file or folder of .txt files; repeat for several (default: python, kjv)",
     )
+    verb.add_argument(
+        "--images",
+        action="append",
+        help="instead of --dataset: an IDX or .npz file or a folder of pictures; the subject is then an image "
+        "classifier: a directory, an Inception v1 checkpoint, or embedded:NAME such as embedded:resnet-0",
+    )
+    verb.add_argument("--first-image", type=int, default=0, help="leave earlier images out (network saw them)")
+    verb.add_argument(
+        "--alignment", choices=ALIGNMENTS, default="none", help="of layers of an image classifier (default: none)"
+    )
     verb.add_argument("--seeds", type=int, default=5, help="independent lens trainings (default: %(default)s)")
     verb.add_argument(
         "--null-replicates",
@@ -145,6 +155,7 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
 
 
+ALIGNMENTS = ("none", "pad", "procrustes")
 KNOWN = "known:"
 
 FITTING = ("seed", "null_replicates", "max_steps", "anchor")
@@ -177,6 +188,14 @@ def _cells(arguments: argparse.Namespace) -> list[Cell]:
         "evaluation": evaluation,
         "machine": transferstats.Machine(arguments.device),
     }
+    if arguments.images:
+        if arguments.dataset:
+            raise DesignError("--images is about an image classifier and --dataset about a language model: choose")
+        options["plan"] = transferstats.ImagePlan(
+            units=arguments.units, first=arguments.first_image, alignment=arguments.alignment
+        )
+        del options["evaluation"]
+        return transferstats.vision_cells(arguments.subject, arguments.images, **options)
     if arguments.subject.startswith(KNOWN):
         if arguments.dataset:
             raise DesignError("a subject whose answer is known brings its own documents: leave --dataset out")

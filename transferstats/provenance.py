@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 LIBRARIES: tuple[str, ...] = (
@@ -34,6 +35,16 @@ def canonical_json(value: Any) -> str:
 def content_key(value: Any) -> str:
     """sha256 of :func:`canonical_json`, as 64 hexadecimal digits."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def files_hash(files: Iterable[Path]) -> str:
+    """sha256 over names and contents of files, in the order given."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
 
 
 def library_versions() -> Mapping[str, str]:

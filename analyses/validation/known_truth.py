@@ -50,6 +50,7 @@ POINTS: tuple[tuple[str, float], ...] = (
     ("pipeline", 0.1),
     ("pipeline", 0.06),
 )
+FIRST_ALGORITHM = 5  # of the studies that do not say which version of the lens room computed them
 TABLE = "known_truth_studies.csv"
 
 
@@ -74,7 +75,7 @@ def run_study(task: Task) -> dict[str, Any]:
     from transferstats.lens.arrays import array_subject
     from transferstats.lens.plan import FitPlan
     from transferstats.lens.splits import split_units
-    from transferstats.lens.study import compute_world
+    from transferstats.lens.study import ALGORITHM, compute_world
 
     torch.set_num_threads(1)
     stream = np.random.SeedSequence(int(content_key(task.name), 16))
@@ -96,7 +97,7 @@ def run_study(task: Task) -> dict[str, Any]:
         for (world, seed), child in zip(worlds, stream.spawn(len(worlds)), strict=True)
     }
     row = {"study": task.name, **task._asdict(), "dial": f"{task.dial:g}"}  # JSON has no infinity
-    return {**row, **summarise(outputs, subject.layers)}
+    return {**row, "algorithm": ALGORITHM, **summarise(outputs, subject.layers)}
 
 
 def summarise(outputs: dict[tuple[str, int], Any], layers: tuple[str, ...]) -> dict[str, Any]:
@@ -151,17 +152,26 @@ def sweep(tasks: list[Task], store: Path, pool: Executor) -> None:
         print(f"{done}/{len(futures)} {future.result()}", flush=True)
 
 
-def plan(studies: int, anchors: list[str]) -> Iterator[Task]:
+def point_name(point: tuple[str, float]) -> str:
+    """A point on the command line: trap, pipeline:0.1."""
+    kind, dial = point
+    return f"{kind}:{dial:g}" if kind == "pipeline" else kind
+
+
+def plan(studies: int, anchors: list[str], points: list[str]) -> Iterator[Task]:
     """The first study of every point before the second of any."""
-    for index, anchor, (kind, dial) in itertools.product(range(studies), anchors, POINTS):
+    chosen = [point for point in POINTS if point_name(point) in points]
+    for index, anchor, (kind, dial) in itertools.product(range(studies), anchors, chosen):
         yield Task(kind, dial, anchor, index)
 
 
 def collect(store: Path, published: Path) -> pd.DataFrame:
     """One row a study, from the published table and from the store."""
     known = pd.read_csv(published).to_dict("records") if published.exists() else []
+    known = [{"algorithm": FIRST_ALGORITHM, **row} for row in known]
     stored = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(store.glob("*.json"))]
     for row in stored:
+        row.setdefault("algorithm", FIRST_ALGORITHM)
         for name in ("shared_raw", "shared_excess"):
             row |= {f"{name}_{layer}": value for layer, value in enumerate(row.pop(name))}
     rows = {row["study"]: row for row in [*known, *stored]}
@@ -173,6 +183,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=100, help="studies a point")
     parser.add_argument("--anchors", nargs="+", default=["ridge"], choices=["ridge", "shared"])
+    names = [point_name(point) for point in POINTS]
+    parser.add_argument("--points", nargs="+", default=names, choices=names)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--store", type=Path, default=Path("runs/known_truth"))
     parser.add_argument("--out", type=Path, help="folder of the report")
@@ -181,7 +193,7 @@ def main() -> None:
     options = parser.parse_args()
     out = options.out or Path("runs/known_truth_quick" if options.quick else "reports/validation")
     done = set(collect(options.store, out / TABLE).get("study", ()))
-    planned = plan(2 if options.quick else options.studies, options.anchors)
+    planned = plan(2 if options.quick else options.studies, options.anchors, options.points)
     tasks = [task for task in planned if task.name not in done]
     if not options.report_only and tasks:
         with local_pool(options.jobs) as pool:

@@ -1,4 +1,4 @@
-"""The embedded subject: a small language model and documents of four domains, for work offline.
+"""The embedded subjects: a small language model with documents of four domains, and small networks for images.
 
 The model was trained for this package on text that holds none of the documents; how, and what it
 reached, is in `training_record()`. Where the documents come from and under which licences is in
@@ -12,7 +12,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DOMAINS", "documents_path", "model_path", "origins", "training_record"]
+__all__ = [
+    "DOMAINS",
+    "PREFIX",
+    "documents_path",
+    "model_path",
+    "network_path",
+    "network_record",
+    "origins",
+    "training_record",
+]
+
+PREFIX = "embedded:"
+"""Before the name of a shipped network where a subject is named by text."""
 
 DOMAINS: tuple[str, ...] = ("python", "docstrings", "kjv", "shakespeare")
 
@@ -22,6 +34,19 @@ _HERE = Path(__file__).resolve().parent
 def model_path() -> Path:
     """Directory of the model and its tokenizer in Hugging Face layout (fp16 safetensors)."""
     return _present(_HERE / "model" / "config.json").parent
+
+
+def network_path(name: str) -> Path:
+    """Weights (fp16 safetensors) of one trained network for images, such as "resnet-0"."""
+    known = sorted(network_record()["networks"])
+    if name not in known:
+        raise ValueError(f"unknown embedded network {name!r}; known networks: {', '.join(known)}")
+    return _present(_HERE / "networks" / f"{name}.safetensors")
+
+
+def network_record() -> dict[str, Any]:
+    """How the networks for images were trained, and the test accuracy and loss of each."""
+    return _read(_HERE / "networks" / "training.json")
 
 
 def documents_path(domain: str) -> Path:

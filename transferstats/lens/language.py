@@ -18,6 +18,7 @@ from transferstats.lens.anatomy import Anatomy, find_anatomy, state_argument
 from transferstats.lens.documents import Documents
 from transferstats.lens.head import Head
 from transferstats.lens.states import States, check_states
+from transferstats.provenance import files_hash
 
 MODEL_FILES = (
     ".safetensors",
@@ -171,13 +172,9 @@ def model_fingerprint(source: str) -> str:
     path = embedded.model_path() if source == "embedded" else Path(source)
     if not path.exists():
         return hashlib.sha256(source.encode()).hexdigest()
-    files = [path] if path.is_file() else sorted(f for f in path.iterdir() if f.name.endswith(MODEL_FILES))
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode())
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+    return files_hash(
+        [path] if path.is_file() else sorted(f for f in path.iterdir() if f.name.endswith(MODEL_FILES))
+    )
 
 
 @dataclass(frozen=True, slots=True)

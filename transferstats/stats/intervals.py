@@ -172,7 +172,8 @@ def _upper_tail(gap: FloatArray, variances: FloatArray, degrees: FloatArray) -> 
             break
         middle = (low + high) / 2
         quantile = t_quantile(np.exp(middle), degrees[:, None])
-        reach = np.where(variances > 0, quantile**2 * variances, 0.0).sum(axis=0)
+        with np.errstate(over="ignore"):  # of a t with 1 df far out; infinite is too far as well
+            reach = np.where(variances > 0, quantile**2 * variances, 0.0).sum(axis=0)
         too_far = reach > gap**2
         low = np.where(too_far, middle, low)
         high = np.where(too_far, high, middle)
