@@ -406,3 +406,22 @@ def test_a_single_cluster_is_refused_with_a_way_on() -> None:
 
     with pytest.raises(DesignError, match=r"1 cluster \(80 units of 'a book'\).*describe\(grid\)"):
         ts.evaluate(changed(make_grid(), joined), SMALLEST)
+
+
+def test_some_layers_only() -> None:
+    """Cells, readouts, null, similarities and certificates of the layers kept are what they were."""
+    grid = with_certificates(make_grid(n_null=2))
+    alike = np.arange(25.0).reshape(5, 5)
+    grid = replace(grid, similarities={"simulated": {"cka": alike}})
+    kept = grid.with_layers(grid.layers[1:])
+    cells = ts.estimate(grid, "cells").headline.tidy().set_index("term")["estimate"]
+    found = ts.estimate(kept, "cells").headline.tidy()["estimate"].to_numpy()
+    inner = [f"{s}->{t}" for s in range(1, 5) for t in range(1, 5) if s != t]
+    np.testing.assert_allclose(found, cells.loc[inner].to_numpy())
+    assert np.array_equal(kept.similarities["simulated"]["cka"], alike[1:, 1:])
+    assert set(kept.certificates["layer"]) == set(grid.layers[1:])
+    assert kept.datasets[0].null is not None
+    assert kept.datasets[0].readouts["shared"]["kl"].shape[-1] == 4
+    assert ts.evaluate(kept, SMALLEST).layers == grid.layers[1:]
+    with pytest.raises(TransferstatsError, match="at least 2 of"):
+        grid.with_layers(["0", "9"])

@@ -27,6 +27,8 @@ _HOMES: dict[str, str] = {
     "cells": "transferstats.lens.study",
     "cite": "transferstats.reporting",
     "compare": "transferstats.stats.comparison",
+    "compare_instances": "transferstats.stats.architectures",
+    "compare_shares": "transferstats.stats.architectures",
     "compare_subjects": "transferstats.stats.subjects",
     "compare_decay": "transferstats.stats.decay_selection",
     "crossed_estimate": "transferstats.stats.crossed",
@@ -71,6 +73,8 @@ __all__ = [
     "cite",
     "compare",
     "compare_decay",
+    "compare_instances",
+    "compare_shares",
     "compare_subjects",
     "crossed_estimate",
     "describe",
@@ -136,6 +140,7 @@ if TYPE_CHECKING:
     from transferstats.readers import read_grid
     from transferstats.reporting import cite, figure, numbers, report, sentence, table
     from transferstats.simulation import simulate_grid
+    from transferstats.stats.architectures import compare_instances, compare_shares
     from transferstats.stats.bootstrap import Bootstrap
     from transferstats.stats.comparison import compare
     from transferstats.stats.crossed import crossed_estimate

@@ -193,9 +193,44 @@ class TransferGrid:
         """The same grid restricted to some datasets, in the order given."""
         return replace(self, datasets=tuple(self.dataset(name) for name in names))
 
+    def with_layers(self, names: Sequence[str]) -> TransferGrid:
+        """The same grid restricted to some layers, in the order given; shared lenses stay those of all layers.
+
+        Averages over cells then leave out what is known to be arbitrary, such as the lens of the embeddings.
+        """
+        unknown = [name for name in names if name not in self.layers]
+        if unknown or len(set(names)) != len(names) or len(names) < 2:
+            raise DataError(f"layers {list(names)}: give at least 2 of {', '.join(self.layers)}, each once")
+        index = [self.layers.index(name) for name in names]
+        certificates = self.certificates
+        if len(certificates):
+            certificates = certificates[certificates["layer"].isin([*names, "all"])].reset_index(drop=True)
+        return replace(
+            self,
+            layers=tuple(names),
+            datasets=tuple(_some_layers(data, index) for data in self.datasets),
+            certificates=certificates,
+            similarities={
+                dataset: {measure: np.asarray(matrix)[np.ix_(index, index)] for measure, matrix in known.items()}
+                for dataset, known in self.similarities.items()
+            },
+        )
+
     def to_frame(self) -> pd.DataFrame:
         """Long table, one row a (dataset, seed, unit, source, target): reads back with ``read_grid``."""
         return pd.concat([_long_frame(data, self.layers) for data in self.datasets], ignore_index=True)
+
+
+def _some_layers(data: DatasetLosses, index: Sequence[int]) -> DatasetLosses:
+    return replace(
+        data,
+        losses={name: values[:, :, index][:, :, :, index] for name, values in data.losses.items()},
+        readouts={
+            readout: {name: values[:, :, index] for name, values in by_loss.items()}
+            for readout, by_loss in data.readouts.items()
+        },
+        null=None if data.null is None else _some_layers(data.null, index),
+    )
 
 
 def _long_frame(data: DatasetLosses, layers: tuple[str, ...]) -> pd.DataFrame:
