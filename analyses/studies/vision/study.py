@@ -1,0 +1,100 @@
+"""How lenses transfer on image classifiers, with and without skip connections, and beside a language model.
+
+    python analyses/studies/vision/study.py --data FOLDER      # IDX files of Fashion-MNIST; see train.py
+
+Sweeps the shipped networks, and the shipped language model for comparison, into runs/vision, and writes
+reports/residual from what is stored. Finished cells are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from study_report import Run, write_report
+from train import DATA, TRAINED_ON
+
+import transferstats as ts
+from transferstats.engine import Cell, local_pool
+from transferstats.lens.networks import NETWORKS, instances
+
+SEEDS = 3
+ALIGNED: tuple[str, ...] = ("inception", "resnet", "plain")
+"""Networks whose layers differ in width."""
+FIT = {"max_steps": 2048}
+
+
+class Study(NamedTuple):
+    """One network under one alignment."""
+
+    name: str
+    instance: int
+    alignment: str
+
+    @property
+    def store(self) -> str:
+        """Folder of its cells."""
+        return f"{self.name}-{self.instance}-{self.alignment}"
+
+    @property
+    def null_replicates(self) -> int:
+        """The first instance of each network has its null; the others serve the comparison of architectures."""
+        return SEEDS if self.instance == 0 and self.alignment != "pad" else 0
+
+
+def studies() -> Iterator[Study]:
+    """All studies: the alignment that is reported, and padding beside it."""
+    for name in NETWORKS:
+        for instance in range(instances(name)):
+            for alignment in ("procrustes", "pad") if name in ALIGNED else ("none",):
+                yield Study(name, instance, alignment)
+
+
+def cells_of(study: Study, images: Path) -> list[Cell]:
+    """The cells of one network."""
+    return ts.vision_cells(
+        f"embedded:{study.name}-{study.instance}",
+        [images],
+        seeds=SEEDS,
+        null_replicates=study.null_replicates,
+        plan=ts.ImagePlan(first=TRAINED_ON, alignment=study.alignment),
+        fit=ts.FitPlan(**FIT),
+    )
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the IDX files")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--store", type=Path, default=Path("runs/vision"))
+    parser.add_argument("--language", type=Path, help="store of the language model, where there is one already")
+    parser.add_argument("--out", type=Path, default=Path("reports/residual"))
+    options = parser.parse_args()
+    images = options.data / "train-images-idx3-ubyte.gz"
+    planned = {study: cells_of(study, images) for study in studies()}
+    language = options.language or options.store / "language"
+    with local_pool(options.jobs) as pool:
+        for study, cells in planned.items():
+            sweep(cells, options.store / study.store, pool)
+        if options.language is None:
+            sweep(ts.cells("embedded", ["python", "kjv"], seeds=SEEDS), language, pool)
+    runs = [
+        Run(study.name, study.instance, study.alignment, ts.read_grid(options.store / study.store))
+        for study in planned
+    ]
+    print(write_report(runs, ts.read_grid(language), options.out))
+
+
+def sweep(cells: list[Cell], store: Path, pool: object) -> None:
+    """Compute what a store lacks; the first failure ends the study."""
+    outcome = ts.sweep(cells, store, executor=pool)
+    if outcome.failures:
+        raise SystemExit(f"{outcome.failures[0].label}: {outcome.failures[0].reason}")
+    print(f"{store.name}: {len(outcome.computed)} cells computed, {len(outcome.reused)} reused", flush=True)
+
+
+if __name__ == "__main__":
+    main()
