@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+import pandas as pd
 import pytest
 import required
 
-from transferstats.reporting.documents import report_files
-from transferstats.reporting.pdf import MISSING
+from transferstats.reporting.content import content
+from transferstats.reporting.documents import Study, report_files
+from transferstats.reporting.pdf import MISSING, source
 from transferstats.results import Evidence
 
 
@@ -32,3 +35,23 @@ def test_without_typst_the_manifest_says_so(bare: Evidence, monkeypatch: pytest.
     files = report_files(bare)
     assert "report.pdf" not in files
     assert json.loads(files["manifest.json"])["remarks"] == [MISSING]
+
+
+def test_a_section_whose_tables_are_too_long_does_not_claim_that_there_are_none(study: Evidence) -> None:
+    """Certificates of many lenses do not fit on paper: the page says where they are."""
+    many = pd.concat([study.certificates.assign(layer=str(number)) for number in range(40)], ignore_index=True)
+    typeset = source(Study(content(replace(study, certificates=many)), ()))
+    assert "came without certificates" not in typeset
+    assert "Certificates of the lenses, over seeds and layers" in typeset
+    without = source(Study(content(replace(study, certificates=many.iloc[:0])), ()))
+    assert "came without certificates" in without
+
+
+def test_a_pdf_that_cannot_be_set_is_warned_about(bare: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+    required.module("typst")
+    monkeypatch.setattr("transferstats.reporting.pdf.PREAMBLE", "#no-such-function()\n")
+    with pytest.warns(UserWarning, match=r"typst could not set it .*no-such-function"):
+        files = report_files(bare)
+    assert "report.pdf" not in files
+    assert "could not set it" in json.loads(files["manifest.json"])["remarks"][0]
+    assert "index.html" in files

@@ -27,6 +27,8 @@ from transferstats.results import Evidence, SubjectComparison
 
 LONG_TABLES = ("cells", "certificates")
 """Tables of one row a cell or lens: CSV only, too long for a paper."""
+SHORT_TABLES = ("certificates-summary", "certificates-readouts")
+"""Tables that sum them up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ def _drawn(picture: Picture) -> Drawn:
 
 def _table_files(shown: Table) -> dict[str, str]:
     files = {f"tables/{shown.name}.csv": shown.csv()}
-    if not shown.name.startswith(LONG_TABLES) or shown.name == "certificates-summary":
+    if not shown.name.startswith(LONG_TABLES) or shown.name in SHORT_TABLES:
         files[f"tables/{shown.name}.tex"] = shown.latex()
         files[f"tables/{shown.name}.md"] = shown.markdown()
         files[f"tables/{shown.name}.typ"] = shown.typst()

@@ -36,6 +36,7 @@ def study_tables(x: Evidence) -> Iterator[tuple[str, Table]]:
         yield "shares", _with_shares(data.summary, f"summary-{tail}", f"Summary of penalties, {name}")
         yield from _extras(data, tail, name)
     if len(x.certificates):
+        yield "certificates", certificate_summary(x.certificates, by_layer=False)
         yield "certificates", certificate_summary(x.certificates)
         yield "certificates", certificate_table(x.certificates)
 
@@ -130,9 +131,11 @@ def _share(value: float) -> Cell:
     return Cell(formats.percent(value), value)
 
 
-def certificate_summary(certificates: pd.DataFrame) -> Table:
-    """One row a dataset, world, readout and layer: median [smallest, largest] over seeds, how many converged."""
-    keys = [key for key in KEYS if key in certificates and (key == "layer" or len(set(certificates[key])) > 1)]
+def certificate_summary(certificates: pd.DataFrame, *, by_layer: bool = True) -> Table:
+    """One row a dataset, world, readout and (where asked for) layer: median [smallest, largest], converged."""
+    named = [key for key in KEYS if key in certificates and key != "layer"]
+    keys = [key for key in named if len(set(certificates[key])) > 1] or named[-1:]
+    keys += ["layer"] if by_layer and "layer" in certificates else []
     measures = [key for key in MEASURES if key in certificates]
     rows, spread = [], []
     for group, lenses in certificates.groupby(keys, sort=False, dropna=False):
@@ -151,14 +154,16 @@ def certificate_summary(certificates: pd.DataFrame) -> Table:
     columns = [key.capitalize() for key in keys] + [MEASURES[key] for key in measures]
     columns += ["Converged"] if "converged" in certificates else []
     align = "l" * len(keys) + "r" * (len(columns) - len(keys))
+    over = "seeds" if by_layer else "seeds and layers"
     note = (
-        "Median over seeds [smallest, largest]; kl in nats. Held-out kl is measured on the part of a seed's own "
+        f"Median over {over} [smallest, largest]; kl in nats. Held-out kl is measured on the part of a seed's own "
         "documents that was kept for choosing the ridge strength and when to stop. A lens counts as converged "
         "when its held-out kl fell by "
         "less than the plan's tolerance over the last doubling of steps."
     )
-    title = "Certificates of the lenses, over seeds"
-    return Table("certificates-summary", title, tuple(columns), align, tuple(rows), note, pd.DataFrame(spread))
+    title = f"Certificates of the lenses, over {over}"
+    name = "certificates-summary" if by_layer else "certificates-readouts"
+    return Table(name, title, tuple(columns), align, tuple(rows), note, pd.DataFrame(spread))
 
 
 def _extremes(measure: str, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> dict[str, float]:

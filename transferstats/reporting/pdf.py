@@ -15,6 +15,7 @@ from transferstats.reporting import wording
 from transferstats.reporting.renderers import notes, typst_string
 
 if TYPE_CHECKING:
+    from transferstats.reporting.content import Chapter
     from transferstats.reporting.documents import Drawn, Study
     from transferstats.reporting.tables import Cell, Table
 
@@ -91,13 +92,21 @@ def source(study: Study) -> str:
     for chapter in told.chapters:
         body = [*_plates(study, chapter.anchor), *_tables(study, chapter.anchor)]
         parts += [_heading(chapter.heading), f"#block(sticky: true, note({typst_string(chapter.introduction)}))"]
-        parts += body or [_text(chapter.absent)]
+        parts += body or [_text(_instead(study, chapter))]
     parts.append(_heading("Design and estimand"))
     rows = ", ".join(f"strong({typst_string(term)}), {typst_string(text)}" for term, text in told.design)
     parts.append(f"#table(columns: (9em, 1fr), {rows})")
     parts += [_heading("What these data cannot show"), f"#list({', '.join(typst_string(t) for t in told.limits)})"]
     parts.append(_text("Data of every figure and table, references and provenance lie beside this file."))
     return "\n\n".join(parts) + "\n"
+
+
+def _instead(study: Study, chapter: Chapter) -> str:
+    """What stands where a section shows nothing: its tables are too long for paper, or there are none."""
+    long = [shown.name for section, shown in study.tables if section == chapter.anchor]
+    if not long:
+        return chapter.absent
+    return f"Tables too long for paper lie beside this file: {', '.join(f'tables/{name}.csv' for name in long)}."
 
 
 def _heading(text: str) -> str:

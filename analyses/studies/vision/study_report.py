@@ -298,7 +298,8 @@ TEMPLATE = """# Do lenses transfer because of residual connections?
 
 Made by `python analyses/studies/vision/study.py`; every number comes from the stored losses (CSV files beside this
 page). Small networks trained on the first 20,000 images of Fashion-MNIST, lenses trained on other images: {seeds}
-disjoint folds of the remaining 40,000, scored on {units} more. Losses are kl to the network's own output, in nats/image;
+disjoint folds of the remaining 40,000, scored on {units} more. Losses are kl to the network's
+output, in nats/image;
 *gain* is what own lenses gain over the class frequencies, so that *penalty / gain* can be compared with a language
 model. Intervals are 95 %, for new seeds and new images; of differences between kinds, for **new networks** of both
 kinds, each trained independently (the network is the unit, three of each). Verdicts against {smallest:g}.
