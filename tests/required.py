@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,12 @@ def module(name: str) -> None:
     """A Python package that only an extra brings."""
     if importlib.util.find_spec(name) is None:
         _absent(f"the Python package {name} is not installed")
+
+
+def file(path: Path, bringer: str) -> None:
+    """A file that ``bringer`` installs."""
+    if not path.exists():
+        _absent(f"{bringer} is not installed")
 
 
 def latex_package(name: str) -> None:

@@ -18,8 +18,8 @@ import transferstats
 from transferstats.cli import BAD_INPUT, FINDINGS, OK, USAGE, _cells, build_parser, main
 from transferstats.engine.journal import record_failure
 from transferstats.grid import TransferGrid
+from transferstats.lens.design import plain
 from transferstats.lens.plan import RECIPES, FitPlan
-from transferstats.lens.study import _plain
 
 VERBS = (
     "run",
@@ -342,11 +342,11 @@ def test_null_replicates_are_as_many_as_seeds_and_recipes_are_plans(document_fil
     arguments = ["sweep", "--dataset", str(document_files[0]), "--seeds", "3", "--units", "10"]
     cells = _cells(build_parser().parse_args(arguments))
     assert [cell.config["world"] for cell in cells] == ["observed"] * 3 + ["null"] * 3
-    assert cells[0].config["fit"] == _plain(FitPlan())
+    assert cells[0].config["fit"] == plain(FitPlan())
     published = [*arguments, "--recipe", "belrose2023", "--max-steps", "40", "--null-replicates", "0"]
     cells = _cells(build_parser().parse_args(published))
     assert len(cells) == 3
-    assert cells[0].config["fit"] == _plain(replace(RECIPES["belrose2023"], max_steps=40))
+    assert cells[0].config["fit"] == plain(replace(RECIPES["belrose2023"], max_steps=40))
 
 
 def test_fit_sweep_and_run_share_a_store(document_files: list[Path], tmp_path: Path) -> None:

@@ -18,10 +18,11 @@ _HOMES: dict[str, str] = {
     "Encoding": "transferstats.lens.language",
     "EvaluationPlan": "transferstats.lens.study",
     "FitPlan": "transferstats.lens.plan",
-    "ImagePlan": "transferstats.lens.vision_study",
     "Machine": "transferstats.lens.study",
+    "Preprocessing": "transferstats.lens.preprocessing",
     "Store": "transferstats.engine",
     "TransferGrid": "transferstats.grid",
+    "VisionSource": "transferstats.lens.vision",
     "augment": "transferstats.augmentation",
     "cell_states": "transferstats.engine",
     "cells": "transferstats.lens.study",
@@ -62,10 +63,11 @@ __all__ = [
     "Encoding",
     "EvaluationPlan",
     "FitPlan",
-    "ImagePlan",
     "Machine",
+    "Preprocessing",
     "Store",
     "TransferGrid",
+    "VisionSource",
     "__version__",
     "augment",
     "cell_states",
@@ -134,9 +136,11 @@ if TYPE_CHECKING:
     from transferstats.lens.examples import known_truth_cells
     from transferstats.lens.language import Encoding
     from transferstats.lens.plan import FitPlan
+    from transferstats.lens.preprocessing import Preprocessing
     from transferstats.lens.ready import lens_cells
     from transferstats.lens.study import EvaluationPlan, Machine, cells
-    from transferstats.lens.vision_study import ImagePlan, vision_cells
+    from transferstats.lens.vision import VisionSource
+    from transferstats.lens.vision_study import vision_cells
     from transferstats.readers import read_grid
     from transferstats.reporting import cite, figure, numbers, report, sentence, table
     from transferstats.simulation import simulate_grid

@@ -21,7 +21,7 @@ from transferstats.lens.plan import ANCHORS, RECIPES
 if TYPE_CHECKING:
     from transferstats.engine import Cell, SweepReport
 
-LOCAL, DEFAULT_RECIPE, DATASETS = "local", "default", ("python", "kjv")
+LOCAL, DEFAULT_RECIPE, DATASETS, DOCUMENTS = "local", "default", ("python", "kjv"), 100
 
 UNCERTIFIED = (
     "these lenses carry no convergence certificate: how far each is from its own minimum is unknown, and a "
@@ -109,23 +109,15 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--subject",
         default="embedded",
-        help="causal language model: a directory, a .gguf file, a hub id, or 'embedded' (default); or a simulated "
-        "subject whose answer is known: known:iterative, known:trap, known:pipeline:DIAL",
+        help="language model: a directory, a .gguf file, a hub id, or 'embedded' (default); image classifier: a "
+        "directory, or embedded:NAME such as embedded:resnet-0; simulated, with a known answer: known:iterative, "
+        "known:trap, known:pipeline:DIAL",
     )
     verb.add_argument(
         "--dataset",
         action="append",
-        help="shipped domain, .jsonl(.gz) file or folder of .txt files; repeat for several (default: python, kjv)",
-    )
-    verb.add_argument(
-        "--images",
-        action="append",
-        help="instead of --dataset: an IDX or .npz file or a folder of pictures; the subject is then an image "
-        "classifier: a directory, an Inception v1 checkpoint, or embedded:NAME such as embedded:resnet-0",
-    )
-    verb.add_argument("--first-image", type=int, default=0, help="leave earlier images out (network saw them)")
-    verb.add_argument(
-        "--alignment", choices=ALIGNMENTS, default="none", help="of layers of an image classifier (default: none)"
+        help="domain shipped, .jsonl(.gz) file, folder of .txt files; repeat for several (default: python, kjv); "
+        "images: an IDX or .npz file, a folder with a sub-folder of images a class, or 'digits'",
     )
     verb.add_argument("--seeds", type=int, default=5, help="independent lens trainings (default: %(default)s)")
     verb.add_argument(
@@ -136,8 +128,13 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--recipe", choices=tuple(RECIPES), default=DEFAULT_RECIPE, help="how lenses are trained")
     verb.add_argument("--anchor", choices=ANCHORS, help="where own lenses start (default: as in the recipe)")
-    verb.add_argument("--units", type=int, default=100, help="evaluation documents (default: %(default)s)")
-    verb.add_argument("--unit-tokens", type=int, default=96, help="tokens scored of each (default: %(default)s)")
+    verb.add_argument("--alignment", help="none, pad or procrustes: for images, where layers differ in width")
+    verb.add_argument(
+        "--units", type=int, help="units scored (default: 100 documents; one image in five, at most 2000)"
+    )
+    verb.add_argument(
+        "--unit-tokens", type=int, default=96, help="tokens scored of a document (default: %(default)s)"
+    )
     verb.add_argument("--max-steps", type=int, help="most kl steps a lens (default: as in the recipe)")
     verb.add_argument("--store", default="runs/embedded", help="folder of finished cells (default: %(default)s)")
     verb.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells side by side (default: cores)")
@@ -155,10 +152,9 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
 
 
-ALIGNMENTS = ("none", "pad", "procrustes")
 KNOWN = "known:"
 
-FITTING = ("seed", "null_replicates", "max_steps", "anchor")
+FITTING = ("seed", "null_replicates", "max_steps", "anchor", "alignment")
 """Options without a meaning for ready-made lenses."""
 
 
@@ -171,36 +167,46 @@ def _lens_cells(arguments: argparse.Namespace) -> list[Cell]:
         arguments.subject,
         arguments.dataset or DATASETS,
         arguments.lens,
-        evaluation=transferstats.EvaluationPlan(units=arguments.units, tokens=arguments.unit_tokens),
+        evaluation=_evaluation(arguments),
         machine=transferstats.Machine(arguments.device),
     )
 
 
+def _evaluation(arguments: argparse.Namespace) -> Any:
+    units = DOCUMENTS if arguments.units is None else arguments.units
+    return transferstats.EvaluationPlan(units=units, tokens=arguments.unit_tokens)
+
+
 def _cells(arguments: argparse.Namespace) -> list[Cell]:
+    from transferstats.lens.images import is_image_source
+
+    datasets = arguments.dataset or DATASETS
+    images = {dataset: is_image_source(dataset) for dataset in datasets}
+    if len(set(images.values())) > 1:
+        raise DesignError(
+            f"a study is about text or about images, and of these some are either: {', '.join(images)}"
+        )
+    vision = all(images.values())
+    if arguments.alignment is not None and not vision:
+        raise DesignError("--alignment is for images: the layers of a language model share one width")
+    recipe = "images" if vision and arguments.recipe == DEFAULT_RECIPE else arguments.recipe
     chosen = {"max_steps": arguments.max_steps, "anchor": arguments.anchor}
-    plan = replace(RECIPES[arguments.recipe], **{k: v for k, v in chosen.items() if v is not None})
     replicates = arguments.null_replicates
-    evaluation = transferstats.EvaluationPlan(units=arguments.units, tokens=arguments.unit_tokens)
-    options: dict[str, Any] = {
+    design: dict[str, Any] = {
         "seeds": arguments.seeds,
         "null_replicates": arguments.seeds if replicates is None else replicates,
-        "fit": plan,
-        "evaluation": evaluation,
+        "fit": replace(RECIPES[recipe], **{k: v for k, v in chosen.items() if v is not None}),
+        "evaluation": None if vision and arguments.units is None else _evaluation(arguments),
         "machine": transferstats.Machine(arguments.device),
     }
-    if arguments.images:
-        if arguments.dataset:
-            raise DesignError("--images is about an image classifier and --dataset about a language model: choose")
-        options["plan"] = transferstats.ImagePlan(
-            units=arguments.units, first=arguments.first_image, alignment=arguments.alignment
-        )
-        del options["evaluation"]
-        return transferstats.vision_cells(arguments.subject, arguments.images, **options)
     if arguments.subject.startswith(KNOWN):
         if arguments.dataset:
             raise DesignError("a subject whose answer is known brings its own documents: leave --dataset out")
-        return transferstats.known_truth_cells(*_known(arguments.subject), **options)
-    return transferstats.cells(arguments.subject, arguments.dataset or DATASETS, **options)
+        return transferstats.known_truth_cells(*_known(arguments.subject), **design)
+    if vision:
+        alignment = arguments.alignment or "none"
+        return transferstats.vision_cells(arguments.subject, datasets, alignment=alignment, **design)
+    return transferstats.cells(arguments.subject, datasets, **design)
 
 
 def _known(subject: str) -> tuple[str, float]:

@@ -37,13 +37,15 @@ def content_key(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def files_hash(files: Iterable[Path]) -> str:
-    """sha256 over names and contents of files, in the order given."""
+def files_hash(files: Iterable[Path], *more: str) -> str:
+    """sha256 over names and contents of files, in the order given, and over further words."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode())
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
+    for word in more:
+        digest.update(word.encode())
     return digest.hexdigest()
 
 

@@ -19,9 +19,9 @@ import transferstats as ts
 from transferstats.engine import Cell, Store, local_pool, run_cell, sweep
 from transferstats.errors import DesignError
 from transferstats.grid import TransferGrid
+from transferstats.lens.design import split_of
 from transferstats.lens.documents import read_documents
 from transferstats.lens.language import LanguageModel, LanguageSubject
-from transferstats.lens.study import split_of
 
 LAYERS = 8
 

@@ -17,6 +17,7 @@ __all__ = [
     "PREFIX",
     "documents_path",
     "model_path",
+    "network_names",
     "network_path",
     "network_record",
     "origins",
@@ -37,11 +38,15 @@ def model_path() -> Path:
 
 
 def network_path(name: str) -> Path:
-    """Weights (fp16 safetensors) of one trained network for images, such as "resnet-0"."""
-    known = sorted(network_record()["networks"])
-    if name not in known:
-        raise ValueError(f"unknown embedded network {name!r}; known networks: {', '.join(known)}")
-    return _present(_HERE / "networks" / f"{name}.safetensors")
+    """Directory of one trained network for images, such as "resnet-0": config.json and fp16 safetensors."""
+    if name not in network_names():
+        raise ValueError(f"unknown embedded network {name!r}; known networks: {', '.join(network_names())}")
+    return _present(_HERE / "networks" / name / "config.json").parent
+
+
+def network_names() -> tuple[str, ...]:
+    """Names of the trained networks for images."""
+    return tuple(sorted(network_record()["networks"]))
 
 
 def network_record() -> dict[str, Any]:

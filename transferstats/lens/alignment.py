@@ -1,71 +1,93 @@
-"""Layers of different width in one space, so that a lens of one can be used on another.
+"""Alignment: states of layers whose widths differ, brought to one width so that a lens of one can serve another.
 
-"none": the widths are equal already. "pad": channel to channel, narrower states filled up with zeros.
-"procrustes": padded, then turned by the orthogonal map that brings each layer nearest to the final state
-(Schoenemann 1966, doi 10.1007/BF02289451), fitted to the states of the training units of a fold, without labels.
-Penalties depend on this choice, which is why it is part of a cell's identity.
+The stored states of a layer of width w are its w numbers, then zeros up to the common width ("pad": channel c
+meets channel c). "procrustes" then turns each layer's states by one orthogonal matrix, fitted without labels on
+the training units of the fold, so that they lie as near as they can to the final states. A lens adds its map to
+the state itself, so what it never saw at its own layer, such as the channels that only wider layers have, passes
+unchanged: with ``anchor="ridge"`` that is part of the penalty, with ``anchor="shared"`` the shared lens decides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.linalg import orthogonal_procrustes
 from torch import Tensor
 
 from transferstats.errors import DesignError
+from transferstats.lens.states import States
 
-KINDS: tuple[str, ...] = ("none", "pad", "procrustes")
+FloatArray = npt.NDArray[np.float64]
+
+ALIGNMENTS: tuple[str, ...] = ("none", "pad", "procrustes")
+
+TIE = 1e-6  # pull towards the identity, of the mean singular value: decides only where the states are silent
 
 
-@dataclass(frozen=True, slots=True)
-class Alignment:
-    """How states of L layers get to one width d.
+def common_width(alignment: str, widths: Sequence[int], final: int) -> int:
+    """Width of all states: that of the widest layer or of the final state, whichever is more.
 
-    kind: one of :data:`KINDS`. width: d. rotations: (L, d, d) orthogonal maps, or None where nothing is turned.
+    Raises
+    ------
+    DesignError: an unknown alignment; "none" with widths that differ.
     """
-
-    kind: str
-    width: int
-    rotations: Tensor | None = None
-
-    def apply(self, states: Sequence[Tensor]) -> Tensor:
-        """L tables (n, d_l) -> (L, n, d)."""
-        padded = torch.stack([pad(one, self.width) for one in states])
-        return padded if self.rotations is None else padded @ self.rotations
-
-
-def pad(states: Tensor, width: int) -> Tensor:
-    """(n, w) -> (n, width), filled up with zeros."""
-    return torch.nn.functional.pad(states, (0, width - states.shape[1]))
-
-
-def common_width(kind: str, states: Sequence[Tensor], final: Tensor) -> int:
-    """The width d of the common space; DesignError where widths differ and nothing may be done about it."""
-    if kind not in KINDS:
-        raise DesignError(f"unknown alignment {kind!r}: use one of {', '.join(KINDS)}")
-    widths = [one.shape[1] for one in (*states, final)]
-    if kind == "none" and len(set(widths)) > 1:
+    if alignment not in ALIGNMENTS:
+        raise DesignError(f"unknown alignment {alignment!r}: use one of {', '.join(ALIGNMENTS)}")
+    if alignment == "none" and {*widths} != {final}:
         raise DesignError(
-            f"layers and final state have widths {widths}: lenses of one cannot read another without an "
-            "alignment; use alignment='pad' or 'procrustes'"
+            f"the layers are {', '.join(map(str, widths))} wide and the final state {final}, so a lens of one "
+            "does not fit another: plan with alignment='pad' (channel to channel) or alignment='procrustes' "
+            "(turned towards the final state)"
         )
-    return max(widths)
+    return max(*widths, final)
 
 
-def fit_alignment(kind: str, states: Sequence[Tensor], final: Tensor) -> Alignment:
-    """The alignment of layers to the final state (n, d_f), from the states (n, d_l) of training units."""
-    width = common_width(kind, states, final)
-    if kind != "procrustes":
-        return Alignment(kind, width)
-    goal = _centred(pad(final, width))
-    turned = [orthogonal_procrustes(_centred(pad(one, width)), goal)[0] for one in states]
-    return Alignment(kind, width, torch.tensor(np.stack(turned), dtype=torch.float32, device=final.device))
+def padded(values: Tensor, width: int) -> Tensor:
+    """(..., w) values with zeros appended up to (..., width)."""
+    return torch.nn.functional.pad(values, (0, width - values.shape[-1]))
 
 
-def _centred(states: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    values = states.double().cpu().numpy()
-    return np.asarray(values - values.mean(axis=0))
+def procrustes_map(hidden: FloatArray, final: FloatArray) -> tuple[FloatArray, float]:
+    """The orthogonal (d, d) matrix that turns the states (n, d) of one layer towards the final states (n, d).
+
+    Both are centred (Schoenemann 1966, doi 10.1007/BF02289451). In directions in which either is silent the matrix
+    is the nearest to the identity, not whatever the decomposition happens to return.
+
+    Returns
+    -------
+    The matrix R of ``hidden @ R``, and the share of the final states' variance that the turned states reach with
+    the best common scale (0 to 1).
+    """
+    a, b = hidden - hidden.mean(0), final - final.mean(0)
+    energy = float(np.square(a).sum() * np.square(b).sum())
+    width = a.shape[1]
+    if energy == 0:
+        return np.eye(width), 0.0
+    pull = TIE * float(np.linalg.norm(a.T @ b)) / np.sqrt(width) or 1.0
+    tie = np.sqrt(pull) * np.eye(width)
+    turn, scale = orthogonal_procrustes(np.vstack([a, tie]), np.vstack([b, tie]))
+    return turn, min(1.0, float(scale) ** 2 / energy)
+
+
+def aligned_states(alignment: str | None, states: Sequence[States]) -> tuple[list[States], dict[str, Any] | None]:
+    """Training, held-out and evaluation states after alignment, and what the cell records of it.
+
+    The maps are fitted on the first of ``states`` alone, the training units of the fold. ``None``: a subject whose
+    states share a width by nature; nothing is done or recorded.
+    """
+    if alignment is None:
+        return list(states), None
+    train = states[0]
+    record: dict[str, Any] = {"method": alignment, "width": int(train.final.shape[1])}
+    if alignment != "procrustes":
+        return list(states), record
+    final = train.final.double().cpu().numpy()
+    fitted = [procrustes_map(layer.double().cpu().numpy(), final) for layer in train.hidden]
+    turns = torch.as_tensor(np.stack([turn for turn, _ in fitted])).to(train.hidden)
+    record |= {"rows": train.n_rows, "variance_share": [share for _, share in fitted]}
+    return [replace(one, hidden=torch.bmm(one.hidden, turns)) for one in states], record

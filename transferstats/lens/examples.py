@@ -6,7 +6,7 @@ error; the layers of a "pipeline" are rotated by its dial. See :mod:`transfersta
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from transferstats.engine import Cell, CellOutput, Report
 from transferstats.known_truth import KnownTruth, simulate_subject
 from transferstats.lens import study
 from transferstats.lens.arrays import array_subject
+from transferstats.lens.design import listed_worlds, plain, plan_cells, split_of
 from transferstats.lens.plan import FitPlan
 from transferstats.provenance import content_key
 
@@ -50,7 +51,7 @@ def known_truth_cells(
     ------
     DesignError: an unknown kind, a dial for a kind without one, fewer than 2 seeds.
     """
-    worlds = study.worlds(seeds, null_replicates)
+    worlds = listed_worlds(seeds, null_replicates)
     chosen = evaluation or study.EvaluationPlan()
     folds = max(seeds, null_replicates)
     truth = KnownTruth(kind, dial, n_units=chosen.units + FOLD_UNITS * folds, tokens=max(TOKENS, chosen.tokens))
@@ -60,17 +61,23 @@ def known_truth_cells(
         "algorithm": study.ALGORITHM,
         "subject": {"name": kind if kind != "pipeline" else f"pipeline {dial:g}", "fingerprint": fingerprint},
         "truth": described,
-        "fit": study.plain(fit or FitPlan()),
-        "evaluation": study.plain(chosen),
+        "fit": plain(fit or FitPlan()),
+        "evaluation": plain(chosen),
         "folds": folds,
-        "dataset": {"name": DATASET, "fingerprint": fingerprint},
     }
-    machine = machine or study.Machine()
-    location = {"device": machine.device, "threads": str(machine.threads)}
-    return [
-        Cell({**config, "world": world, "seed": seed}, RUNNER, location, study.label_of(kind, world, seed))
-        for world, seed in worlds
-    ]
+    clusters = tuple(f"document {index}" for index in range(truth.n_units))
+    dataset = Simulated(DATASET, clusters, "simulated", fingerprint)
+    return plan_cells(config, [dataset], worlds, RUNNER, (machine or study.Machine()).place())
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """The documents of a simulated subject, as planning needs them; see ``design.Dataset``."""
+
+    name: str
+    clusters: tuple[str, ...]
+    origin: str
+    fingerprint: str
 
 
 def run(cell: Cell, report: Report) -> CellOutput:
@@ -81,4 +88,4 @@ def run(cell: Cell, report: Report) -> CellOutput:
         rng = np.random.default_rng(described.pop("rng"))
         truth = KnownTruth(**{**described, "dial": float(described["dial"])})
         subject = array_subject(simulate_subject(truth, rng=rng))
-        return study.compute_world(subject, study.split_of(config, subject.clusters), config, cell.rng(), report)
+        return study.compute_world(subject, split_of(config, subject.clusters), config, cell.rng(), report)

@@ -1,177 +1,180 @@
-"""Images: the units of a vision subject, with their labels. Nothing is ever downloaded."""
+"""Images: the units of a vision subject, with the clusters they depend on. Nothing is ever downloaded."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import struct
-import zlib
-from dataclasses import dataclass, replace
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from transferstats.errors import DataError
+from transferstats.lens import image_files
+from transferstats.lens.image_files import RawImages
 
-Pixels = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
+Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 
-IDX_IMAGES, IDX_LABELS = 2051, 2049  # magic numbers of IDX files of unsigned bytes with 3 axes and 1 axis
-PICTURES: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+DIGITS = "digits"
+"""Source name of the 1,797 handwritten digits that come with scikit-learn."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Images:
     """A dataset of labelled images.
 
     Attributes
     ----------
-    name: of the population. pixels: (N, C, H, W) uint8. labels: (N,) classes 0..n-1.
-    units: N unique names. clusters: N labels of what depends on each other.
-    origin: where they were read from; not part of their identity.
-    """
-
-    name: str
-    pixels: Pixels
-    labels: Labels
-    units: tuple[str, ...]
-    clusters: tuple[str, ...]
-    origin: str = ""
-
-    def __post_init__(self) -> None:
-        count = len(self.units)
-        if self.pixels.ndim != 4 or self.pixels.dtype != np.uint8:
-            raise DataError(f"images of {self.name!r} must be (N, C, H, W) bytes, got {self.pixels.shape}")
-        if {len(self.pixels), len(self.labels), len(self.clusters)} != {count} or count == 0:
-            raise DataError(
-                f"dataset {self.name!r} has {len(self.pixels)} images, {len(self.labels)} labels, {count} units "
-                f"and {len(self.clusters)} clusters; each image needs one of each"
-            )
-        if len(set(self.units)) != count:
-            raise DataError(f"dataset {self.name!r} repeats names of units; they need to be unique")
-        if self.labels.min() < 0:
-            raise DataError(f"dataset {self.name!r} has negative labels; classes are numbered from 0")
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 over pixels, labels, units and clusters: equal fingerprints mean equal datasets."""
-        digest = hashlib.sha256(repr((self.pixels.shape, self.units, self.clusters)).encode())
-        digest.update(np.ascontiguousarray(self.pixels).tobytes())
-        digest.update(np.ascontiguousarray(self.labels, dtype=np.int64).tobytes())
-        return digest.hexdigest()
-
-    def chosen(self, which: slice) -> Images:
-        """Some of the images."""
-        return replace(
-            self,
-            pixels=self.pixels[which],
-            labels=self.labels[which],
-            units=self.units[which],
-            clusters=self.clusters[which],
-        )
-
-
-def read_images(source: str | Path) -> Images:
-    """Read labelled images.
-
-    Parameters
-    ----------
-    source: an IDX image file (``...images-idx3-ubyte[.gz]``, as Fashion-MNIST has them; the labels lie beside it
-        under the same name with ``labels-idx1``); an ``.npz`` with ``images`` (N, H, W) or (N, C, H, W) bytes,
-        ``labels`` (N,) and optionally ``clusters`` (N,); or a folder with one sub-folder of pictures a class.
+    name: name of the population.
+    images: (N, C, H, W), uint8 in 0..255 or float32 in 0..1; C is 1 or 3.
+    labels: (N,) int64, position in ``classes``. classes: names of the classes, in order.
+    units, clusters: N each; units are unique. Copies of one image share a cluster.
+    origin: where the images were read from; not part of their identity.
 
     Raises
     ------
-    DataError: nothing there, or a file that is cut, of another kind, or does not fit its labels; it is named.
+    DataError: shapes or counts that do not belong together, pixels out of range, repeated units, labels without
+        a class, or copies of one image in two clusters.
+    """
+
+    name: str
+    images: Pixels
+    labels: npt.NDArray[np.int64]
+    units: tuple[str, ...]
+    clusters: tuple[str, ...]
+    classes: tuple[str, ...]
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        _check_pixels(self.name, self.images)
+        counts = {len(self.images), len(self.labels), len(self.units), len(self.clusters)}
+        if len(counts) != 1:
+            raise DataError(
+                f"dataset {self.name!r} has {len(self.images)} images, {len(self.labels)} labels, "
+                f"{len(self.units)} units and {len(self.clusters)} clusters: one of each an image is needed"
+            )
+        if len(set(self.units)) != len(self.units):
+            twice = Counter(self.units).most_common(1)[0][0]
+            raise DataError(f"dataset {self.name!r}: unit {twice!r} appears more than once; units need unique ids")
+        if self.labels.min() < 0 or self.labels.max() >= len(self.classes):
+            raise DataError(
+                f"dataset {self.name!r}: labels lie in {self.labels.min()}..{self.labels.max()}, its "
+                f"{len(self.classes)} classes are 0..{len(self.classes) - 1}; name all classes, and count from 0"
+            )
+        self._refuse_copies()
+
+    def _refuse_copies(self) -> None:
+        """The same image in two clusters could be trained on and scored."""
+        for index, first in enumerate(_first_copies(self.images)):
+            if self.clusters[first] != self.clusters[index]:
+                raise DataError(
+                    f"dataset {self.name!r}: {self.units[first]!r} and {self.units[index]!r} are the same image, "
+                    "so one could be trained on and the other scored; remove one, or give both the same cluster"
+                )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over pixels, labels, names and clusters: equal fingerprints mean equal datasets."""
+        digest = hashlib.sha256()
+        names = [self.units, self.clusters, self.classes, str(self.images.dtype), self.images.shape]
+        digest.update(json.dumps(names, ensure_ascii=True).encode())
+        digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
+        digest.update(np.ascontiguousarray(self.images).data)
+        return digest.hexdigest()
+
+
+def _check_pixels(name: str, images: Pixels) -> None:
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
+        raise DataError(
+            f"dataset {name!r}: images have shape {images.shape}; need (N, C, H, W) with C = 1 or 3 (channels "
+            "before height and width) and one image at least"
+        )
+    if images.dtype not in (np.uint8, np.float32):
+        raise DataError(f"dataset {name!r}: images are {images.dtype}; need uint8 (0..255) or float32 (0..1)")
+    if images.dtype == np.float32 and not (images.min() >= 0 and images.max() <= 1):
+        raise DataError(
+            f"dataset {name!r}: float images lie in {images.min():g}..{images.max():g}; scale them to 0..1, or "
+            "store 0..255 as uint8 (each model standardises by its own mean and deviation)"
+        )
+
+
+def _first_copies(images: Pixels) -> list[int]:
+    """For each image the position of the first one with the same pixels."""
+    seen: dict[bytes, int] = {}
+    return [
+        seen.setdefault(hashlib.blake2b(image.tobytes(), digest_size=16).digest(), index)
+        for index, image in enumerate(images)
+    ]
+
+
+def is_image_source(source: str | Path) -> bool:
+    """Whether a dataset is one of images, by its name and the names of its files."""
+    path = Path(source)
+    if str(source) == DIGITS and not path.exists():
+        return True
+    if path.is_dir():
+        return bool(image_files.idx_files(path)) or next(image_files.pictures(path), None) is not None
+    return path.suffix == ".npz" or image_files.is_idx(path)
+
+
+def read_images(source: str | Path, *, size: int | None = None) -> Images:
+    """Read a dataset of labelled images.
+
+    Parameters
+    ----------
+    source: an IDX file of images (``...images-idx3-ubyte``, with or without ``.gz``), whose labels lie beside it
+        (``...labels-idx1-ubyte``), or a folder with one such pair; or an ``.npz`` file with arrays images
+        ((N, H, W) or (N, C, H, W), uint8 or floats in 0..1), labels (N,) and optionally clusters, units and
+        classes; or a folder whose sub-folders are the classes and hold image files (extra ``vision``); or
+        "digits", the handwritten digits of scikit-learn, where that is installed.
+    size: edge in pixels that the files of a folder are brought to: the shorter side is scaled to it and the
+        middle kept. Not needed where all of them have one size; the other kinds keep theirs.
+
+    Returns
+    -------
+    The images. Without clusters each image is its own; exact copies share one.
+
+    Raises
+    ------
+    DataError: nothing there, or a file (named) that is truncated, damaged or does not fit the others.
+    DependencyError: image files without pillow, or "digits" without scikit-learn.
     """
     path = Path(source)
+    if str(source) == DIGITS and not path.exists():
+        return _assemble(image_files.read_digits(), DIGITS, DIGITS)
     if path.is_dir():
-        return _from_folder(path)
+        found = image_files.idx_files(path)
+        if len(found) > 1:
+            names = ", ".join(sorted(file.name for file in found))
+            raise DataError(f"{path} holds several sets of images ({names}): name the file")
+        if not found:
+            return _assemble(image_files.read_folder(path, size), path.name, str(path))
+        path = found[0]
     if not path.is_file():
-        raise DataError(f"no images at {str(source)!r}: give an IDX or .npz file, or a folder of pictures")
+        raise DataError(
+            f"no images at {str(source)!r}: give an IDX file (...images-idx3-ubyte.gz), an .npz file, or a folder "
+            "with a sub-folder of image files for each class"
+        )
     if path.suffix == ".npz":
-        return _from_arrays(path)
-    return _from_idx(path)
+        return _assemble(image_files.read_npz(path), path.stem, str(path))
+    return _assemble(image_files.read_idx_pair(path), image_files.idx_name(path), str(path))
 
 
-def _named(name: str, pixels: Pixels, labels: Labels, clusters: tuple[str, ...] | None, path: Path) -> Images:
-    units = tuple(f"image {index}" for index in range(len(pixels)))
-    return Images(name, pixels, labels, units, units if clusters is None else clusters, str(path))
+def _assemble(raw: RawImages, name: str, origin: str) -> Images:
+    units = raw.units or _numbered(len(raw.images))
+    if raw.clusters is None and len(units) == len(raw.images):
+        clusters: Sequence[str] = [units[first] for first in _first_copies(raw.images)]
+    else:
+        clusters = raw.clusters or ()
+    classes = raw.classes or tuple(str(index) for index in range(int(raw.labels.max(initial=0)) + 1))
+    return Images(name, raw.images, raw.labels, tuple(units), tuple(clusters), tuple(classes), origin)
 
 
-def _from_idx(path: Path) -> Images:
-    if "images-idx3" not in path.name:
-        raise DataError(
-            f"{path.name} is no image file that is known here: IDX files are called ...images-idx3-ubyte[.gz]"
-        )
-    beside = path.with_name(path.name.replace("images-idx3", "labels-idx1"))
-    if not beside.is_file():
-        raise DataError(f"{path.name} has no labels beside it: {beside.name} is missing")
-    pixels, labels = _idx(path, IDX_IMAGES), _idx(beside, IDX_LABELS)
-    if len(pixels) != len(labels):
-        raise DataError(f"{path.name} has {len(pixels)} images and {beside.name} {len(labels)} labels")
-    name = (
-        f"{path.resolve().parent.name} {path.name.split('-')[0]}"  # files are called train- and t10k- everywhere
-    )
-    return _named(name, pixels[:, None], labels.astype(np.int64), None, path)
-
-
-def _idx(path: Path, magic: int) -> Pixels:
-    """The array of an IDX file of unsigned bytes."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rb") as file:
-            content = file.read()
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path.name} is cut or damaged: {error}; fetch it again") from error
-    axes = magic - 2048
-    if len(content) < 4 + 4 * axes or struct.unpack(">I", content[:4])[0] != magic:
-        raise DataError(f"{path.name} is no IDX file of bytes with {axes} axes (magic number {magic})")
-    shape = struct.unpack(f">{axes}I", content[4 : 4 + 4 * axes])
-    body = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * axes)
-    if body.size != int(np.prod(shape)):
-        raise DataError(f"{path.name} announces {shape} bytes and holds {body.size}: it is cut; fetch it again")
-    return body.reshape(shape)
-
-
-def _from_arrays(path: Path) -> Images:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zlib.error) as error:
-        raise DataError(f"{path.name} is not readable as .npz without pickles: {error}") from error
-    if not {"images", "labels"} <= set(arrays):
-        raise DataError(f"{path.name} needs arrays 'images' and 'labels'; it has: {', '.join(arrays) or 'none'}")
-    pixels, labels = arrays["images"], arrays["labels"]
-    if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(
-            f"{path.name}: images must be bytes (N, H, W) or (N, C, H, W), labels whole numbers; got "
-            f"{pixels.dtype} {pixels.shape} and {labels.dtype}"
-        )
-    clusters = tuple(map(str, arrays["clusters"])) if "clusters" in arrays else None
-    return _named(
-        path.stem, pixels[:, None] if pixels.ndim == 3 else pixels, labels.astype(np.int64), clusters, path
-    )
-
-
-def _from_folder(path: Path) -> Images:
-    from PIL import Image, UnidentifiedImageError
-
-    classes = sorted(one.name for one in path.iterdir() if one.is_dir())
-    files = [file for file in sorted(path.glob("*/*")) if file.suffix.lower() in PICTURES]
-    if not files:
-        raise DataError(f"{path.name} holds no pictures: it needs one sub-folder a class ({', '.join(PICTURES)})")
-    read = []
-    for file in files:
-        try:
-            with Image.open(file) as picture:
-                read.append(np.asarray(picture.convert("RGB")))
-        except (UnidentifiedImageError, OSError) as error:
-            raise DataError(f"{file.relative_to(path)} is not a readable picture: {error}") from error
-    sizes = sorted({one.shape[:2] for one in read})
-    if len(sizes) > 1:
-        raise DataError(f"pictures of {path.name} have sizes {sizes[0]} to {sizes[-1]}; give them one size")
-    names = tuple(file.relative_to(path).as_posix() for file in files)
-    labels = np.array([classes.index(file.parent.name) for file in files])
-    return Images(path.name, np.stack(read).transpose(0, 3, 1, 2).copy(), labels, names, names, str(path))
+def _numbered(count: int) -> tuple[str, ...]:
+    return tuple(f"{index:0{len(str(count))}d}" for index in range(count))

@@ -172,9 +172,9 @@ def model_fingerprint(source: str) -> str:
     path = embedded.model_path() if source == "embedded" else Path(source)
     if not path.exists():
         return hashlib.sha256(source.encode()).hexdigest()
-    return files_hash(
-        [path] if path.is_file() else sorted(f for f in path.iterdir() if f.name.endswith(MODEL_FILES))
-    )
+    if path.is_file():
+        return files_hash([path])
+    return files_hash(sorted(one for one in path.iterdir() if one.name.endswith(MODEL_FILES)))
 
 
 @dataclass(frozen=True, slots=True)

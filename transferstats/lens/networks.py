@@ -1,147 +1,108 @@
-"""Small networks for grey pictures of 28 x 28 pixels and ten classes.
+"""Networks of one's own: an architecture in code, its weights in a safetensors file.
 
-Each has ``blocks`` in order of depth and a linear ``classifier`` whose input is the last block's output, averaged
-over the picture (vision transformer: its class token after the final norm). "isotropic" networks have one width,
-so lenses need no alignment; "staged" ones widen like a ResNet. ``alpha`` multiplies the skip connection of every
-block: 1 is a residual network, 0 the same network without skip connections.
+Code comes from this package (``architecture`` in ``config.json`` names one of :data:`ARCHITECTURES`) or from the
+caller, who names a function in Python (``factory``). Nothing in a directory of weights can name code to run.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from transferstats import embedded
 from transferstats.errors import SubjectError
-from transferstats.lens.inception import InceptionV1
 
-CLASSES, PIXELS = 10, 28
-
-
-class Block(nn.Module):
-    """relu(alpha skip(x) + bn(conv(relu(bn(conv(x)))))) (He et al. 2016, doi 10.1109/CVPR.2016.90)."""
-
-    def __init__(self, inputs: int, width: int, *, stride: int, alpha: float) -> None:
-        super().__init__()
-        self.alpha = alpha
-        self.inner = nn.Sequential(
-            nn.Conv2d(inputs, width, 3, stride=stride, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-        )
-        self.stride, self.widening = stride, width - inputs
-
-    def skip(self, x: Tensor) -> Tensor:
-        """The input; where the block is wider, with new channels of zeros: no parameters, whatever alpha."""
-        return nn.functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.widening))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, width, H / stride, W / stride)."""
-        return torch.relu(self.inner(x) + self.alpha * self.skip(x))
-
-
-class Convolutional(nn.Module):
-    """Stem to 14 x 14 or 7 x 7, blocks, global average, linear classifier."""
-
-    def __init__(self, widths: list[int], strides: list[int], *, shrink: bool, alpha: float) -> None:
-        super().__init__()
-        first = widths[0]
-        self.stem = nn.Sequential(
-            nn.Conv2d(1, first, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(first),
-            nn.ReLU(),
-            nn.MaxPool2d(2) if shrink else nn.Identity(),
-        )
-        self.blocks = nn.ModuleList(
-            Block(inputs, width, stride=stride, alpha=alpha)
-            for inputs, width, stride in zip([first, *widths], widths, strides, strict=False)
-        )
-        self.classifier = nn.Linear(widths[-1], CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, 1, 28, 28) -> (N, 10) logits."""
-        x = self.stem(x)
-        for block in self.blocks:
-            x = block(x)
-        return torch.as_tensor(self.classifier(x.mean((2, 3))))
-
-
-class VisionTransformer(nn.Module):
-    """Patches of 4 x 4, class token, pre-norm blocks (Dosovitskiy et al. 2021, doi 10.48550/arXiv.2010.11929)."""
-
-    def __init__(self, width: int = 48, depth: int = 6, heads: int = 4, patch: int = 4) -> None:
-        super().__init__()
-        self.patches = nn.Conv2d(1, width, patch, stride=patch)
-        self.token = nn.Parameter(torch.zeros(1, 1, width))
-        self.position = nn.Parameter(0.02 * torch.randn(1, (PIXELS // patch) ** 2 + 1, width))
-        self.blocks = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                width, heads, 3 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-            )
-            for _ in range(depth)
-        )
-        self.norm = nn.LayerNorm(width)
-        self.classifier = nn.Linear(width, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, 1, 28, 28) -> (N, 10) logits."""
-        x = self.patches(x).flatten(2).mT
-        x = torch.cat([self.token.expand(len(x), -1, -1), x], dim=1) + self.position
-        for block in self.blocks:
-            x = block(x)
-        return torch.as_tensor(self.classifier(self.norm(x[:, 0])))
-
-
-def isotropic(alpha: float) -> Convolutional:
-    """Eight blocks of one width on 7 x 7 positions."""
-    return Convolutional([24] * 8, [1] * 8, shrink=True, alpha=alpha)
-
-
-def staged(alpha: float) -> Convolutional:
-    """Three stages of three blocks, widths 8, 16, 32, on 14, 7 and 4 positions a side."""
-    return Convolutional([8] * 3 + [16] * 3 + [32] * 3, [1, 1, 1, 2, 1, 1, 2, 1, 1], shrink=False, alpha=alpha)
-
-
-Network = Convolutional | VisionTransformer | InceptionV1
-
-NETWORKS: dict[str, Callable[[], Network]] = {
-    "isotropic-residual": lambda: isotropic(1.0),
-    "isotropic-plain": lambda: isotropic(0.0),
-    "inception": lambda: InceptionV1(CLASSES, channels=1, divisor=8, stem="small"),
-    "resnet": lambda: staged(1.0),
-    "plain": lambda: staged(0.0),
-    "vit": VisionTransformer,
-    "isotropic-half": lambda: isotropic(0.5),
+ARCHITECTURES: dict[str, str] = {
+    "inception_v1": "transferstats.lens.inception:InceptionV1",
+    "small_network": "transferstats.lens.small_networks:build",
 }
-"""Name -> constructor, in the order in which they are trained."""
-
-INSTANCES: dict[str, int] = {"inception": 1, "vit": 1}
-"""Independently trained instances; three of every network whose architecture is compared."""
+"""Architectures of this package, by the name that a ``config.json`` gives."""
 
 
-def instances(name: str) -> int:
-    """How many instances of a network there are."""
-    return INSTANCES.get(name, 3)
+def build_network(reference: str, options: dict[str, Any]) -> nn.Module:
+    """Call a factory, "package.module:function" or "folder/file.py:function", with options as keywords.
+
+    Raises
+    ------
+    SubjectError: no such function, options that it does not take, or something else than a module returned.
+    """
+    factory = _factory(reference)
+    try:
+        network = factory(**options)
+    except TypeError as error:
+        raise SubjectError(f"{reference} does not take the options {options}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise SubjectError(f"{reference} returned {type(network).__name__}, not a torch module")
+    return network
 
 
-def build(name: str) -> Network:
-    """A network with random weights."""
-    return NETWORKS[name]()
-
-
-def load_network(instance: str) -> Network:
-    """A shipped network with its trained weights in float32, in evaluation mode; such as "resnet-0"."""
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load a safetensors file; every tensor must be there and none be left over."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        path = embedded.network_path(instance)
-    except ValueError as error:
-        raise SubjectError(str(error)) from error
-    network = build(instance.rpartition("-")[0])
-    network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
-    network.eval()
-    return network
+        state = load_file(path)
+        network.load_state_dict(state)
+    except (OSError, SafetensorError) as error:
+        raise SubjectError(f"{path.name} is no readable safetensors file: {error}") from error
+    except RuntimeError as error:  # missing, unexpected or misshapen tensors, all of them named
+        raise SubjectError(f"{path.name} does not fit {type(network).__name__}: {error}") from error
+
+
+def factory_place(reference: str) -> str:
+    """A reference that any working folder understands: files by their absolute path."""
+    name, _, function = reference.rpartition(":")
+    return f"{Path(name).resolve()}:{function}" if name.endswith(".py") else reference
+
+
+def factory_fingerprint(reference: str) -> str:
+    """sha256 over the source file of a factory and its name: other code is another network."""
+    name, _, function = reference.rpartition(":")
+    source = inspect.getsourcefile(_module(reference)) or ""
+    content = Path(source).read_bytes() if source else name.encode()
+    return hashlib.sha256(content + b"\0" + function.encode()).hexdigest()
+
+
+def _factory(reference: str) -> Callable[..., Any]:
+    module, function = _module(reference), reference.rpartition(":")[2]
+    factory = getattr(module, function, None)
+    if not callable(factory):
+        raise SubjectError(f"{reference!r}: the module has no function {function!r}")
+    found: Callable[..., Any] = factory
+    return found
+
+
+def _module(reference: str) -> ModuleType:
+    name, _, function = reference.rpartition(":")
+    if not name or not function:
+        raise SubjectError(f"a factory is 'package.module:function' or 'file.py:function', not {reference!r}")
+    try:
+        return _file_module(Path(name)) if name.endswith(".py") else importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        raise SubjectError(f"cannot import the factory {reference!r}: {error}") from error
+
+
+def _file_module(path: Path) -> ModuleType:
+    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    name = f"_transferstats_factory_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}_{content[:16]}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise SubjectError(f"{path.name} is not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # dataclasses look their module up while they are made
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]

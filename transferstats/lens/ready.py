@@ -17,6 +17,7 @@ from transferstats.engine import Cell, CellOutput, Report
 from transferstats.errors import DesignError
 from transferstats.lens import study
 from transferstats.lens.artifacts import ReadyLenses, lens_fingerprint, read_lenses, unembedding_hash
+from transferstats.lens.design import split_of
 from transferstats.lens.language import Encoding, LanguageModel, LanguageSubject
 from transferstats.lens.similarity import layer_similarities
 from transferstats.lens.splits import Split
@@ -91,7 +92,7 @@ def run(cell: Cell, report: Report) -> CellOutput:
             )
         subject = study.language_subject(cell)
         ready = fitting(read_lenses(source), subject.language_model)
-        split = study.split_of(config, subject.documents.clusters)
+        split = split_of(config, subject.documents.clusters)
         return _score(subject, ready, split, config, report)
 
 

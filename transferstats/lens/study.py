@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from torch import Tensor
 
 from transferstats.engine import Cell, CellOutput, Report
 from transferstats.errors import DesignError
+from transferstats.lens.alignment import aligned_states
 from transferstats.lens.descent import Progress
+from transferstats.lens.design import listed_worlds, place_of, plain, plan_cells, plan_of, split_of
 from transferstats.lens.documents import Documents, read_documents
 from transferstats.lens.fit import Certificate
 from transferstats.lens.head import final_targets
@@ -38,11 +40,10 @@ from transferstats.lens.pipeline import Fitted, Pipeline
 from transferstats.lens.plan import FitPlan
 from transferstats.lens.sample import Sample
 from transferstats.lens.similarity import layer_similarities
-from transferstats.lens.splits import Split, split_units
+from transferstats.lens.splits import Split
 from transferstats.lens.states import States, Subject
 from transferstats.lens.transfer import UnitLosses, baseline_losses, layer_losses, transfer_losses
 from transferstats.lens.translator import Moments, Translators, moments
-from transferstats.provenance import content_key
 
 ALGORITHM = 7  # raised whenever the same configuration would give other numbers
 RUNNER = "transferstats.lens.study:run"
@@ -76,6 +77,10 @@ class Machine:
     device: str = "cpu"
     threads: int = 1
 
+    def place(self) -> dict[str, str]:
+        """Its part of the location of a cell."""
+        return {"device": self.device, "threads": str(self.threads)}
+
 
 def cells(
     subject: str,
@@ -108,11 +113,7 @@ def cells(
     DesignError: fewer than 2 seeds, no dataset, repeated names, or documents too few for this design.
     DataError, SubjectError: nothing readable at a path.
     """
-    planned_worlds = worlds(seeds, null_replicates)
-    documents = [read_documents(dataset) for dataset in datasets]
-    names = [item.name for item in documents]
-    if not names or len(set(names)) != len(names):
-        raise DesignError(f"need at least one dataset, each with its own name; got {names}")
+    worlds = listed_worlds(seeds, null_replicates)
     shared = {
         "algorithm": ALGORITHM,
         "subject": {"name": Path(subject).name, "fingerprint": model_fingerprint(subject)},
@@ -121,65 +122,9 @@ def cells(
         "evaluation": plain(evaluation or EvaluationPlan()),
         "folds": max(seeds, null_replicates),
     }
-    machine = machine or Machine()
-    planned = []
-    for item in documents:
-        config = {**shared, "dataset": {"name": item.name, "fingerprint": item.fingerprint}}
-        split_of(config, item.clusters)  # a design that cannot be split is refused before anything is computed
-        location = {
-            "subject": _place(subject),
-            "dataset": _place(item.origin),
-            "device": machine.device,
-            "threads": str(machine.threads),
-        }
-        for world, seed in planned_worlds:
-            label = label_of(item.name, world, seed)
-            planned.append(Cell({**config, "world": world, "seed": seed}, RUNNER, location, label))
-    return planned
-
-
-def worlds(seeds: int, null_replicates: int) -> list[tuple[str, int]]:
-    """(world, seed) of the cells of one dataset; DesignError where nothing could be inferred from them."""
-    if seeds < 2:
-        raise DesignError(f"{seeds} seed(s): inference over lens training needs at least 2 seeds, better 5")
-    if null_replicates < 0 or null_replicates == 1:
-        raise DesignError(f"{null_replicates} null replicates: use 0 for none, or at least 2, better 5")
-    return [("observed", seed) for seed in range(seeds)] + [("null", seed) for seed in range(null_replicates)]
-
-
-def label_of(dataset: str, world: str, seed: int) -> str:
-    """A cell's label for people."""
-    return f"{dataset} {'seed' if world == 'observed' else 'null'} {seed}"
-
-
-def _place(source: str) -> str:
-    """Files by their absolute path: a worker elsewhere has another working folder."""
-    if source == "embedded" or source.startswith("embedded:"):
-        return source.removeprefix("embedded:")
-    return str(Path(source).resolve()) if Path(source).exists() else source
-
-
-def plain(plan: FitPlan | Encoding | EvaluationPlan) -> dict[str, Any]:
-    """A plan as JSON values."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(plan).items()}
-
-
-def _plan(kind: type[Any], config: dict[str, Any]) -> Any:
-    names = {field.name for field in fields(kind)}
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in names})
-
-
-def split_of(config: dict[str, Any], clusters: Sequence[str]) -> Split:
-    """The split of a dataset; it depends on the dataset and the design, not on the seed."""
-    evaluation = config["evaluation"]
-    key = content_key([config["dataset"]["fingerprint"], config["folds"], evaluation["units"]])
-    return split_units(
-        clusters,
-        n_folds=config["folds"],
-        n_evaluation=evaluation["units"],
-        held_out=evaluation["held_out"],
-        rng=np.random.default_rng(np.random.SeedSequence(int(key, 16))),
-    )
+    documents = [read_documents(dataset) for dataset in datasets]
+    place = {"subject": place_of(subject), **(machine or Machine()).place()}
+    return plan_cells(shared, documents, worlds, RUNNER, place)
 
 
 @lru_cache(maxsize=1)
@@ -214,7 +159,7 @@ def language_subject(cell: Cell) -> LanguageSubject:
     _check_fingerprints(config, cell, documents)
     fingerprint = config["subject"]["fingerprint"]
     model = _language_model(cell.location["subject"], cell.location.get("device", "cpu"), fingerprint)
-    return LanguageSubject(model, documents, _plan(Encoding, config["encoding"]))
+    return LanguageSubject(model, documents, plan_of(Encoding, config["encoding"]))
 
 
 def compute_world(
@@ -222,16 +167,18 @@ def compute_world(
 ) -> CellOutput:
     """The cell of any kind of subject, once its units are split; random numbers come from ``rng`` alone."""
     draw = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    plan: FitPlan = _plan(FitPlan, config["fit"])
+    plan: FitPlan = plan_of(FitPlan, config["fit"])
     fold = split.folds[config["seed"]]
     report("states", 0, 0)
     states = [subject.capture(indices.tolist()) for indices in (fold.train, fold.held_out)]
-    states.append(subject.capture(split.evaluation.tolist(), max_rows=config["evaluation"]["tokens"]))
+    states.append(subject.capture(split.evaluation.tolist(), max_rows=config["evaluation"].get("tokens")))
+    states, alignment = aligned_states(config.get("alignment"), states)
     samples = [sample_of(subject, one) for one in states]
     total = plan.max_steps * plan.batch * len(subject.layers)
     stats = moments(samples[0].hidden, samples[0].final)
     world = World(subject, plan, stats, draw, lambda stage, done: report(stage, done, total))
     record: dict[str, Any] = {"layers": list(subject.layers), "unit": subject.unit}
+    record |= {} if alignment is None else {"alignment": alignment}
     record["rows"] = {"train": states[0].n_rows, "held_out": states[1].n_rows, "evaluation": states[2].n_rows}
     generator: list[dict[str, Any]] = []
     if config["world"] == "null":

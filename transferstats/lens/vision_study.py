@@ -1,149 +1,151 @@
-"""Cells of a lens study on an image classifier; the pipeline is that of language models, one row an image."""
+"""Studies on image classifiers as cells; what a cell does is the same as for language (see ``study``)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from transferstats import embedded
 from transferstats.engine import Cell, CellOutput, Report
 from transferstats.errors import DesignError
 from transferstats.lens import study
-from transferstats.lens.alignment import KINDS, Alignment, common_width, fit_alignment
+from transferstats.lens.design import listed_worlds, place_of, plain, plan_cells, plan_of, split_of
 from transferstats.lens.images import Images, read_images
-from transferstats.lens.plan import FitPlan
-from transferstats.lens.splits import Fold
-from transferstats.lens.vision import VisionModel, VisionSubject, capture_raw, load_vision_model, verified
-from transferstats.provenance import files_hash
+from transferstats.lens.networks import factory_place
+from transferstats.lens.plan import IMAGES, FitPlan
+from transferstats.lens.preprocessing import Preprocessing
+from transferstats.lens.vision import VisionModel, VisionSource, VisionSubject, labels_by_name, vision_subject
 
 RUNNER = "transferstats.lens.vision_study:run"
-
-
-@dataclass(frozen=True, slots=True)
-class ImagePlan:
-    """Which images are scored, and how layers of different width get into one space.
-
-    units: evaluation images. held_out: share of a fold. first: images before this one are left out, because the
-    network was trained on them. alignment: "none" (equal widths only), "pad" or "procrustes".
-    """
-
-    units: int = 2000
-    held_out: float = 0.2
-    first: int = 0
-    alignment: str = "none"
-
-    def __post_init__(self) -> None:
-        if self.units < 2 or not 0 < self.held_out < 1 or self.first < 0 or self.alignment not in KINDS:
-            raise DesignError(
-                "an image plan needs 2 units, a held-out share between 0 and 1, no negative first image and an "
-                f"alignment of {', '.join(KINDS)}; got {self.units}, "
-                f"{self.held_out:g}, {self.first}, {self.alignment!r}"
-            )
+MOST_SCORED = 2000  # images, unless a plan says otherwise
+SCORED_SHARE = 5  # one image in this many is scored, unless a plan says otherwise
 
 
 def vision_cells(
-    subject: str,
-    images: Sequence[str | Path],
+    subject: str | Path | VisionSource,
+    datasets: Sequence[str | Path],
     *,
+    alignment: str = "none",
     seeds: int = 5,
     null_replicates: int = 0,
-    plan: ImagePlan | None = None,
     fit: FitPlan | None = None,
+    evaluation: study.EvaluationPlan | None = None,
     machine: study.Machine | None = None,
 ) -> list[Cell]:
     """Plan the cells of a study on an image classifier.
 
     Parameters
     ----------
-    subject: "embedded:NAME", a directory of a Hugging Face image classifier, or a checkpoint of Inception v1.
-    images: IDX or ``.npz`` files, or folders of pictures; see ``read_images``.
-    plan: which images, and the alignment of layers that differ in width. The others as in ``cells``.
+    subject: a directory in Hugging Face format, or a network of this package with its ``config.json``; as
+        ``VisionSource`` where blocks are named, preprocessing is given, or a factory makes the network.
+    datasets: IDX files, ``.npz`` files, folders with a sub-folder of images a class, or "digits".
+    alignment: what to do where widths differ: "none" (nothing: all must be equal), "pad" (channel to channel) or
+        "procrustes" (turned towards the final state by an orthogonal matrix a layer, fitted on the training images
+        of the fold). With "pad" and the default anchor, the channels that a narrow layer lacks pass a lens of it
+        unchanged; ``FitPlan(anchor="shared")`` takes them from the shared lens.
+    seeds, null_replicates: as in ``cells``.
+    fit: default ``plan.IMAGES``. evaluation: images scored and held out (its tokens mean nothing here); by default
+        one image in five of the smallest dataset, at most 2,000. machine: where cells are computed.
 
     Returns
     -------
-    K + R cells a dataset, ready for ``sweep``; losses are in nats per image.
+    K + R cells a dataset, ready for ``sweep``; losses are in nats/image.
 
     Raises
     ------
-    DesignError: fewer than 2 seeds, widths that differ without an alignment, images too few for this design.
-    DataError, SubjectError: nothing readable at a path.
+    DesignError: fewer than 2 seeds, repeated names, images too few for this design, or widths that differ without
+        an alignment. DataError, SubjectError: nothing readable at a path, or parts that cannot be verified.
     """
-    planned_worlds = study.worlds(seeds, null_replicates)
-    plan = plan or ImagePlan()
-    read = [_images(str(source), plan.first) for source in images]
-    names = [one.name for one in read]
-    if not names or len(set(names)) != len(names):
-        raise DesignError(f"need at least one set of images, each with its own name; got {names}")
-    model = verified(load_vision_model(subject), read[0])
-    seen = capture_raw(model, read[0].pixels[:2])
-    common_width(plan.alignment, seen.states, seen.final)  # refused before anything is computed
+    worlds = listed_worlds(seeds, null_replicates)
+    source = subject if isinstance(subject, VisionSource) else VisionSource(str(subject))
+    machine = machine or study.Machine()
+    model = source.load(machine.device)
+    images = [read_images(dataset, size=model.preprocessing.size) for dataset in datasets]
+    for one in images:
+        vision_subject(model, one, alignment).capture(
+            [0]
+        )  # what does not fit is refused before anything is computed
     shared = {
         "algorithm": study.ALGORITHM,
-        "subject": {"name": model.name, "fingerprint": fingerprint(subject)},
-        "alignment": plan.alignment,
-        "fit": study.plain(fit or FitPlan()),
-        "evaluation": {"units": plan.units, "tokens": 1, "held_out": plan.held_out},
+        "subject": _subject_config(model, source),
+        "fit": plain(fit or IMAGES),
+        "alignment": alignment,
+        "evaluation": _evaluation(evaluation, images),
         "folds": max(seeds, null_replicates),
     }
-    machine = machine or study.Machine()
-    planned = []
-    for source, one in zip(images, read, strict=True):
-        config = {**shared, "dataset": {"name": one.name, "fingerprint": one.fingerprint}}
-        study.split_of(config, one.clusters)
-        location = {
-            "subject": subject if subject.startswith(embedded.PREFIX) else str(Path(subject).resolve()),
-            "dataset": str(Path(source).resolve()),
-            "first": str(plan.first),
-            "device": machine.device,
-            "threads": str(machine.threads),
-        }
-        planned += [
-            Cell({**config, "world": world, "seed": seed}, RUNNER, location, study.label_of(one.name, world, seed))
-            for world, seed in planned_worlds
-        ]
-    return planned
+    place = {"subject": place_of(source.source), **machine.place()}
+    if source.factory is not None:
+        place["factory"] = factory_place(source.factory)
+    return plan_cells(shared, images, worlds, RUNNER, place)
 
 
-def fingerprint(subject: str) -> str:
-    """Hash over the files of a classifier: equal fingerprints mean the same network."""
-    if subject.startswith(embedded.PREFIX):
-        return files_hash([embedded.network_path(subject.removeprefix(embedded.PREFIX))])
-    path = Path(subject)
-    return files_hash([path] if path.is_file() else sorted(one for one in path.iterdir() if one.is_file()))
+def _subject_config(model: VisionModel, source: VisionSource) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "fingerprint": model.fingerprint,
+        "blocks": None if source.blocks is None else list(source.blocks),
+        "preprocessing": plain(model.preprocessing),
+    }
 
 
-@lru_cache(maxsize=4)
-def _images(source: str, first: int) -> Images:
-    return read_images(source).chosen(slice(first, None))
+def _evaluation(plan: study.EvaluationPlan | None, images: Sequence[Images]) -> dict[str, Any]:
+    if plan is None:
+        fewest = min((len(one) for one in images), default=0)
+        plan = study.EvaluationPlan(units=max(2, min(MOST_SCORED, fewest // SCORED_SHARE)))
+    return {"units": plan.units, "held_out": plan.held_out}
 
 
 @lru_cache(maxsize=1)
-def _model(source: str, device: str, _fingerprint: str) -> VisionModel:
-    return load_vision_model(source, device=device)
+def _model(source: VisionSource, device: str, _fingerprint: str) -> VisionModel:
+    """One model stays loaded: the cells of a study share it, until its files change."""
+    return source.load(device)
+
+
+@lru_cache(maxsize=1)
+def _images(source: str, size: int, _fingerprint: str) -> Images:
+    """One dataset stays read."""
+    return read_images(source, size=size)
 
 
 def run(cell: Cell, report: Report) -> CellOutput:
     """Compute one cell: the runner behind :data:`RUNNER`."""
     with study.threads(cell):
-        config, place = dict(cell.config), cell.location
-        images = _images(place["dataset"], int(place["first"]))
-        if images.fingerprint != config["dataset"]["fingerprint"]:
-            raise DesignError(f"{cell.label}: the images changed since the study was planned; restore them")
-        if fingerprint(place["subject"]) != config["subject"]["fingerprint"]:
-            raise DesignError(f"{cell.label}: the network changed since the study was planned; restore it")
-        loaded = _model(place["subject"], place["device"], config["subject"]["fingerprint"])
-        model = verified(loaded, images)
-        split = study.split_of(config, images.clusters)
-        subject = VisionSubject(model, images, _alignment(config, model, images, split.folds[config["seed"]]))
+        subject, config = cell_subject(cell), dict(cell.config)
+        split = split_of(config, subject.clusters)
         output = study.compute_world(subject, split, config, cell.rng(), report)
-        aligned = {"kind": config["alignment"], "width": subject.alignment.width}
-        return CellOutput(output.table, {**output.record, "alignment": aligned})
+    model = subject.model
+    about = {
+        "widths": list(model.widths),
+        "pooling": model.anatomy.pooling.label,
+        "final_block": model.anatomy.dropped,
+        "labels": "by name" if labels_by_name(model, subject.images) else "by position",
+    }
+    return CellOutput(output.table, {**output.record, "vision": about})
 
 
-def _alignment(config: dict[str, Any], model: VisionModel, images: Images, fold: Fold) -> Alignment:
-    """Fitted to the training images of the fold, without their labels."""
-    seen = capture_raw(model, images.pixels[fold.train])
-    return fit_alignment(config["alignment"], seen.states, seen.final)
+def cell_subject(cell: Cell) -> VisionSubject:
+    """The subject of a cell, once its files are known to be those that were planned with.
+
+    Raises
+    ------
+    DesignError: the model, its code or the images changed since.
+    """
+    planned, place = cell.config["subject"], cell.location
+    preprocessing: Preprocessing = plan_of(Preprocessing, planned["preprocessing"])
+    blocks = None if planned["blocks"] is None else tuple(planned["blocks"])
+    source = VisionSource(place["subject"], place.get("factory"), blocks, preprocessing)
+    if source.fingerprint != planned["fingerprint"]:
+        raise DesignError(
+            f"{cell.label}: the model at {source.source!r}, or the code that makes it, changed since the study "
+            "was planned; restore it, or plan a new study"
+        )
+    expected = cell.config["dataset"]["fingerprint"]
+    images = _images(place["dataset"], preprocessing.size, expected)
+    if images.fingerprint != expected:
+        raise DesignError(
+            f"{cell.label}: the images at {place['dataset']!r} changed since the study was planned; restore them, "
+            "or plan a new study"
+        )
+    model = _model(source, place.get("device", "cpu"), planned["fingerprint"])
+    return vision_subject(model, images, cell.config["alignment"])

@@ -10,20 +10,25 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from study_report import Run, write_report
 from train import DATA, TRAINED_ON
 
 import transferstats as ts
 from transferstats.engine import Cell, local_pool
-from transferstats.lens.networks import NETWORKS, instances
+from transferstats.lens.images import read_images
+from transferstats.lens.plan import IMAGES
+from transferstats.lens.small_networks import NETWORKS, instances
 
 SEEDS = 3
 ALIGNED: tuple[str, ...] = ("inception", "resnet", "plain")
 """Networks whose layers differ in width."""
-FIT = {"max_steps": 2048}
+SCORED = 2000
+MOST_STEPS = 2048
 
 
 class Study(NamedTuple):
@@ -52,6 +57,18 @@ def studies() -> Iterator[Study]:
                 yield Study(name, instance, alignment)
 
 
+def unseen_images(data: Path, store: Path) -> Path:
+    """The training images that no network was trained on, as a file of their own."""
+    path = store / "fashion-mnist.npz"
+    if not path.exists():
+        store.mkdir(parents=True, exist_ok=True)
+        everything = read_images(data / "train-images-idx3-ubyte.gz")
+        partial = path.with_suffix(".part.npz")
+        np.savez(partial, images=everything.images[TRAINED_ON:], labels=everything.labels[TRAINED_ON:])
+        partial.replace(path)
+    return path
+
+
 def cells_of(study: Study, images: Path) -> list[Cell]:
     """The cells of one network."""
     return ts.vision_cells(
@@ -59,8 +76,9 @@ def cells_of(study: Study, images: Path) -> list[Cell]:
         [images],
         seeds=SEEDS,
         null_replicates=study.null_replicates,
-        plan=ts.ImagePlan(first=TRAINED_ON, alignment=study.alignment),
-        fit=ts.FitPlan(**FIT),
+        alignment=study.alignment,
+        fit=replace(IMAGES, max_steps=MOST_STEPS),
+        evaluation=ts.EvaluationPlan(units=SCORED),
     )
 
 
@@ -73,7 +91,7 @@ def main() -> None:
     parser.add_argument("--language", type=Path, help="store of the language model, where there is one already")
     parser.add_argument("--out", type=Path, default=Path("reports/residual"))
     options = parser.parse_args()
-    images = options.data / "train-images-idx3-ubyte.gz"
+    images = unseen_images(options.data, options.store)
     planned = {study: cells_of(study, images) for study in studies()}
     language = options.language or options.store / "language"
     with local_pool(options.jobs) as pool:

@@ -22,12 +22,18 @@ from torch import Tensor, nn
 
 import transferstats.embedded
 from transferstats.lens.images import Images, read_images
-from transferstats.lens.networks import NETWORKS, build, instances, load_network
+from transferstats.lens.small_networks import NETWORKS, build, instances
+from transferstats.lens.vision import load_vision_model
 from transferstats.provenance import library_versions
 
 WEIGHTS = Path(transferstats.embedded.__file__).parent / "networks"
 DATA = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
 TRAINED_ON = 20_000
+PREPROCESSING = {"size": 28, "mean": 0.0, "std": 1.0}  # values from 0 to 1, normalised no further
+CLASSES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
 EPOCHS, BATCH, RATE, DECAY = 4, 64, 4e-3, 5e-4
 
 
@@ -39,24 +45,24 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    train = read_images(options.data / "train-images-idx3-ubyte.gz").chosen(slice(0, TRAINED_ON))
+    train = read_images(options.data / "train-images-idx3-ubyte.gz")
     test = read_images(options.data / "t10k-images-idx3-ubyte.gz")
     WEIGHTS.mkdir(exist_ok=True)
     for name in options.only:
         for instance in range(instances(name)):
             if not weights_file(name, instance).exists():
                 record(name, instance, train_one(name, instance, train))
-                record(name, instance, measured(load_network(f"{name}-{instance}"), test))
+                record(name, instance, measured(name, instance, test))
 
 
 def weights_file(name: str, instance: int) -> Path:
     """Where the weights of an instance lie."""
-    return WEIGHTS / f"{name}-{instance}.safetensors"
+    return WEIGHTS / f"{name}-{instance}" / "model.safetensors"
 
 
 def pixels(images: Images) -> Tensor:
     """(N, 1, 28, 28) float32 from 0 to 1: the networks normalise nothing else."""
-    return torch.tensor(images.pixels).float() / 255
+    return torch.tensor(images.images).float() / 255
 
 
 def train_one(name: str, instance: int, train: Images) -> dict[str, Any]:
@@ -64,7 +70,7 @@ def train_one(name: str, instance: int, train: Images) -> dict[str, Any]:
     started = time.process_time()
     torch.manual_seed(1000 * list(NETWORKS).index(name) + instance)
     network = build(name).train()
-    x, y = pixels(train), torch.from_numpy(train.labels)
+    x, y = pixels(train)[:TRAINED_ON], torch.from_numpy(train.labels)[:TRAINED_ON]
     steps = EPOCHS * (len(x) // BATCH)
     optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
@@ -80,12 +86,17 @@ def train_one(name: str, instance: int, train: Images) -> dict[str, Any]:
     kept = {
         key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()
     }
+    weights_file(name, instance).parent.mkdir(parents=True, exist_ok=True)
     save_file(kept, weights_file(name, instance))
+    config = {"architecture": "small_network", "options": {"name": name}, "preprocessing": PREPROCESSING}
+    config["classes"] = list(CLASSES)
+    weights_file(name, instance).with_name("config.json").write_text(json.dumps(config, indent=1) + "\n")
     return {"seconds": round(time.process_time() - started)}
 
 
-def measured(network: nn.Module, test: Images) -> dict[str, Any]:
-    """Accuracy and loss on the test images, and the number of parameters."""
+def measured(name: str, instance: int, test: Images) -> dict[str, Any]:
+    """Accuracy and loss of what was kept on the test images, and the number of parameters."""
+    network = load_vision_model(weights_file(name, instance).parent).module
     with torch.no_grad():
         logits = torch.cat([network(part) for part in pixels(test).split(500)])
     labels = torch.from_numpy(test.labels)
