@@ -42,10 +42,10 @@ class Budget(NamedTuple):
 def budgets(batch: int, *, quick: bool) -> Iterator[Budget]:
     """All budgets, the longest of each recipe last."""
     published = replace(RECIPES["belrose2023"], batch=batch)
-    for steps in (16, 32) if quick else (PUBLISHED_STEPS, 2 * PUBLISHED_STEPS, 4 * PUBLISHED_STEPS):
+    for steps in (8,) if quick else (PUBLISHED_STEPS, 2 * PUBLISHED_STEPS, 4 * PUBLISHED_STEPS):
         yield Budget("published", steps, replace(published, max_steps=steps))
-    for steps in (16, 32) if quick else (256, 512, 1024):
-        yield Budget("natural", steps, replace(ts.FitPlan(), max_steps=steps, settle=min(steps, 256), **NEVER))
+    for steps in (32,) if quick else (256, 512, 1024):
+        yield Budget("natural", steps, replace(ts.FitPlan(), max_steps=steps, settle=min(steps // 2, 256), **NEVER))
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ def estimates(run: Run, reference: Run) -> list[dict[str, object]]:
             row = {"recipe": recipe, "steps": steps, "loss": loss, "statistic": name}
             row |= limits("", one)
             if run is not reference:
-                row |= limits("change_", ts.compare(there, here, statistic=statistic).difference.headline)
+                row |= limits("change_", ts.compare(here, there, statistic=statistic).difference.headline)
             rows.append(
                 row
                 | {
