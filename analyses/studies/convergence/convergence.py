@@ -45,7 +45,8 @@ def budgets(batch: int, *, quick: bool) -> Iterator[Budget]:
     for steps in (8,) if quick else (PUBLISHED_STEPS, 2 * PUBLISHED_STEPS, 4 * PUBLISHED_STEPS):
         yield Budget("published", steps, replace(published, max_steps=steps))
     for steps in (32,) if quick else (256, 512, 1024):
-        yield Budget("natural", steps, replace(ts.FitPlan(), max_steps=steps, settle=min(steps // 2, 256), **NEVER))
+        settle = min(steps // 2, 256)
+        yield Budget("natural", steps, replace(ts.FitPlan(), max_steps=steps, settle=settle, **NEVER))
 
 
 def main() -> None:

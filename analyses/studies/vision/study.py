@@ -28,33 +28,37 @@ SEEDS = 3
 ALIGNED: tuple[str, ...] = ("inception", "resnet", "plain")
 """Networks whose layers differ in width."""
 SCORED = 2000
-MOST_STEPS = 2048
+MOST_STEPS = {"inception": 8192}
 
 
 class Study(NamedTuple):
-    """One network under one alignment."""
+    """One network under one alignment, its own lenses starting from one anchor."""
 
     name: str
     instance: int
     alignment: str
+    anchor: str
 
     @property
     def store(self) -> str:
         """Folder of its cells."""
-        return f"{self.name}-{self.instance}-{self.alignment}"
+        tail = "" if self.anchor == "ridge" else f"-{self.anchor}"
+        return f"{self.name}-{self.instance}-{self.alignment}{tail}"
 
     @property
     def null_replicates(self) -> int:
         """The first instance of each network has its null; the others serve the comparison of architectures."""
-        return SEEDS if self.instance == 0 and self.alignment != "pad" else 0
+        return SEEDS if self.instance == 0 and self.alignment != "pad" and self.anchor == "ridge" else 0
 
 
 def studies() -> Iterator[Study]:
-    """All studies: the alignment that is reported, and padding beside it."""
+    """All studies: the alignment that is reported, padding beside it, and lenses that start from the shared one."""
     for name in NETWORKS:
         for instance in range(instances(name)):
-            for alignment in ("procrustes", "pad") if name in ALIGNED else ("none",):
-                yield Study(name, instance, alignment)
+            alignments = ("procrustes", "pad") if name in ALIGNED else ("none",)
+            for alignment in alignments:
+                yield Study(name, instance, alignment, "ridge")
+            yield Study(name, instance, alignments[0], "shared")
 
 
 def unseen_images(data: Path, store: Path) -> Path:
@@ -77,7 +81,7 @@ def cells_of(study: Study, images: Path) -> list[Cell]:
         seeds=SEEDS,
         null_replicates=study.null_replicates,
         alignment=study.alignment,
-        fit=replace(IMAGES, max_steps=MOST_STEPS),
+        fit=replace(IMAGES, max_steps=MOST_STEPS.get(study.name, 2048), anchor=study.anchor),
         evaluation=ts.EvaluationPlan(units=SCORED),
     )
 
@@ -99,10 +103,7 @@ def main() -> None:
             sweep(cells, options.store / study.store, pool)
         if options.language is None:
             sweep(ts.cells("embedded", ["python", "kjv"], seeds=SEEDS), language, pool)
-    runs = [
-        Run(study.name, study.instance, study.alignment, ts.read_grid(options.store / study.store))
-        for study in planned
-    ]
+    runs = [Run(*study, ts.read_grid(options.store / study.store)) for study in planned]
     print(write_report(runs, ts.read_grid(language), options.out))
 
 

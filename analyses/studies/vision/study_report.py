@@ -28,27 +28,38 @@ CLAIMS: tuple[str, ...] = ("C1", "C3", "C4", "C5", "C7", "C8")
 
 
 class Run(NamedTuple):
-    """Losses of one network instance under one alignment."""
+    """Losses of one network instance under one alignment and one anchor of its own lenses."""
 
     name: str
     instance: int
     alignment: str
+    anchor: str
     grid: TransferGrid
 
     @property
     def title(self) -> str:
         """For people."""
-        return f"{self.name} {self.instance}" + ("" if self.alignment == "none" else f", {self.alignment}")
+        aligned = "" if self.alignment == "none" else f", {self.alignment}"
+        return f"{self.name} {self.instance}{aligned}{'' if self.anchor == 'ridge' else ', from the shared lens'}"
+
+    @property
+    def main(self) -> bool:
+        """Whether it is shown first: own lenses from their ridge start, layers aligned by rotation."""
+        return self.anchor == "ridge" and self.alignment != "pad"
 
 
-COMPARISONS: tuple[tuple[str, str, str], ...] = (
-    ("isotropic-residual", "isotropic-plain", "none"),
-    ("isotropic-residual", "isotropic-half", "none"),
-    ("isotropic-half", "isotropic-plain", "none"),
-    ("resnet", "plain", "procrustes"),
-    ("resnet", "plain", "pad"),
+COMPARISONS: tuple[tuple[str, str, str, str], ...] = (
+    ("isotropic-residual", "isotropic-plain", "none", "ridge"),
+    ("isotropic-residual", "isotropic-half", "none", "ridge"),
+    ("isotropic-half", "isotropic-plain", "none", "ridge"),
+    ("isotropic-residual", "isotropic-plain", "none", "shared"),
+    ("isotropic-residual", "isotropic-half", "none", "shared"),
+    ("isotropic-half", "isotropic-plain", "none", "shared"),
+    ("resnet", "plain", "procrustes", "ridge"),
+    ("resnet", "plain", "pad", "ridge"),
+    ("resnet", "plain", "procrustes", "shared"),
 )
-"""Kinds of network compared, and under which alignment; the first and the fourth answer the question."""
+"""Kinds of network compared, under which alignment, and where their own lenses start."""
 
 
 def write_report(runs: Sequence[Run], language: TransferGrid, out: Path) -> str:
@@ -57,7 +68,7 @@ def write_report(runs: Sequence[Run], language: TransferGrid, out: Path) -> str:
     later = language.with_layers(language.layers[1:])
     networks = pd.DataFrame([network_row(run) for run in runs] + [language_row(language), language_row(later)])
     kinds = pd.DataFrame([kind_row(runs, *names) for names in COMPARISONS])
-    beside = pd.DataFrame([beside_row(run, later) for run in runs if run.instance == 0 and run.alignment != "pad"])
+    beside = pd.DataFrame([beside_row(run, later) for run in runs if run.instance == 0 and run.main])
     judged = [run for run in runs if run.grid.datasets[0].null is not None]
     claims = pd.DataFrame([row for run in judged for row in claim_rows(run)])
     tables = {"networks": networks, "kinds": kinds, "language": beside, "claims": claims}
@@ -112,19 +123,20 @@ def measures(grid: TransferGrid, dataset: str) -> dict[str, Any]:
     }
 
 
-def chosen(runs: Sequence[Run], name: str, alignment: str) -> list[TransferGrid]:
+def chosen(runs: Sequence[Run], name: str, alignment: str, anchor: str) -> list[TransferGrid]:
     """All instances of a kind."""
-    return [run.grid for run in runs if run.name == name and run.alignment == alignment]
+    return [run.grid for run in runs if (run.name, run.alignment, run.anchor) == (name, alignment, anchor)]
 
 
-def kind_row(runs: Sequence[Run], first: str, second: str, alignment: str) -> dict[str, Any]:
+def kind_row(runs: Sequence[Run], first: str, second: str, alignment: str, anchor: str) -> dict[str, Any]:
     """The difference between two kinds of network, for new networks of both."""
-    sides = [chosen(runs, name, alignment) for name in (first, second)]
+    sides = [chosen(runs, name, alignment, anchor) for name in (first, second)]
     one = ts.compare_instances(*sides)
     values = [instance_shares(grids) for grids in sides]
     return {
         "difference": f"{first} - {second}",
         "alignment": alignment,
+        "start": anchor,
         "first": ", ".join(f"{value:.3f}" for value in values[0]),
         "second": ", ".join(f"{value:.3f}" for value in values[1]),
         **limits("share", one),
@@ -173,7 +185,7 @@ def claim_row(title: str, claim: Claim) -> dict[str, Any]:
 
 def draw(runs: Sequence[Run], language: TransferGrid) -> Figure:
     """Normalised penalty of every instance, by kind of network."""
-    shown = [run for run in runs if run.alignment != "pad"]
+    shown = [run for run in runs if run.main]
     names = list(dict.fromkeys(run.name for run in shown))
     with style():
         figure = new_figure(height=3.8)
@@ -227,7 +239,7 @@ def page(tables: dict[str, pd.DataFrame], runs: Sequence[Run]) -> str:
     ]
     kinds = [
         [
-            *(row[name] for name in ("difference", "alignment", "first", "second")),
+            *(row[name] for name in ("difference", "alignment", "start", "first", "second")),
             interval(row, "share"),
             f"{row['p_value']:.3g}",
             row["verdict"],
@@ -249,13 +261,14 @@ def page(tables: dict[str, pd.DataFrame], runs: Sequence[Run]) -> str:
         smallest=SMALLEST,
         answers=answers(tables),
         networks=table(NETWORK_HEAD, networks),
-        kinds=table(("difference", "alignment", "first", "second", "difference [95 %]", "p", "verdict"), kinds),
+        kinds=table(KIND_HEAD, kinds),
         beside=table(("difference", "difference [95 %]", "p", "verdict"), beside),
         claims=table(("network", "claim", "verdict", "estimate [95 %]"), claims),
         versions=", ".join(f"{name} {version}" for name, version in library_versions().items()),
     )
 
 
+KIND_HEAD = ("difference", "alignment", "start", "first", "second", "difference [95 %]", "p", "verdict")
 NETWORK_HEAD = (
     "network",
     "test accuracy",
@@ -272,13 +285,16 @@ def answers(tables: dict[str, pd.DataFrame]) -> str:
     """The questions of the discussion, each answered by a verdict and its number."""
     kinds = tables["kinds"].to_dict("records")
     claims = tables["claims"]
-    falls = claims[claims["claim"] == "C1"].groupby("verdict")["network"].apply(", ".join).to_dict()
-    serves = claims[claims["claim"] == "C7"].groupby("verdict")["network"].apply(", ".join).to_dict()
+    falls = claims[claims["claim"] == "C1"].groupby("verdict")["network"].apply(" / ".join).to_dict()
+    serves = claims[claims["claim"] == "C7"].groupby("verdict")["network"].apply(" / ".join).to_dict()
+    equal = [row for row in kinds if row["alignment"] == "none"]
+    widening = [row for row in kinds if row["alignment"] != "none"]
     lines = [
         f"- **Do lenses improve with depth?** {listed(falls)}.",
-        f"- **Is the residual connection the key?** Same width everywhere: {told(kinds[0])}. Widths that grow, "
-        f"layers aligned by rotation: {told(kinds[3])}; channel to channel: {told(kinds[4])}. Half a skip: "
-        f"{told(kinds[1])} against none of it taken away, and {told(kinds[2])} against none at all.",
+        "- **Is the residual connection the key?** Where all layers have one width, and lenses need no alignment: "
+        + "; ".join(told(row) for row in equal)
+        + ".",
+        "- **And where layers widen?** " + "; ".join(told(row) for row in widening) + ".",
         f"- **Does one lens serve every layer anywhere?** {listed(serves)}.",
     ]
     return "\n".join(lines)
@@ -291,18 +307,23 @@ def listed(by_verdict: dict[str, str]) -> str:
 
 def told(row: dict[str, Any]) -> str:
     """A difference in words."""
-    return f"{row['difference']} = {interval(row, 'share')} of the gain ({row['verdict']})"
+    start = "own lenses from ridge" if row["start"] == "ridge" else "own lenses from the shared one"
+    how = start if row["alignment"] == "none" else f"{row['alignment']}, {start}"
+    return f"{row['difference']} = {interval(row, 'share')} of the gain ({how}: {row['verdict']})"
 
 
 TEMPLATE = """# Do lenses transfer because of residual connections?
 
-Made by `python analyses/studies/vision/study.py`; every number comes from the stored losses (CSV files beside this
-page). Small networks trained on the first 20,000 images of Fashion-MNIST, lenses trained on other images: {seeds}
-disjoint folds of the remaining 40,000, scored on {units} more. Losses are kl to the network's
-output, in nats/image;
-*gain* is what own lenses gain over the class frequencies, so that *penalty / gain* can be compared with a language
-model. Intervals are 95 %, for new seeds and new images; of differences between kinds, for **new networks** of both
-kinds, each trained independently (the network is the unit, three of each). Verdicts against {smallest:g}.
+Made by `python analyses/studies/vision/study.py`; every number comes from the stored losses (CSV files beside
+this page). Small networks trained on the first 20,000 images of Fashion-MNIST, lenses trained on other images:
+{seeds} disjoint folds of the remaining 40,000, scored on {units} more. Losses are kl to the network's output,
+nats an image; *gain* is what own lenses gain over the class frequencies, so that *penalty / gain* can be
+compared with a language model. Intervals are 95 %, for new seeds and new images; of differences between kinds,
+for **new networks** of both kinds, each trained independently (the network is the unit, three of each).
+Verdicts against {smallest:g}.
+
+Penalties of own lenses that start from *ridge* tell what a lens does that has seen one layer only; those that
+start from the *shared* lens stay there where their layer is silent: what is left is what the layers insist on.
 
 ## Answers
 
