@@ -52,7 +52,7 @@ class Study(NamedTuple):
 
 
 def studies() -> Iterator[Study]:
-    """All studies: the alignment that is reported, padding beside it, and lenses that start from the shared one."""
+    """All studies: the alignment reported, padding beside it, and lenses that start from the shared one."""
     for name in NETWORKS:
         for instance in range(instances(name)):
             alignments = ("procrustes", "pad") if name in ALIGNED else ("none",)
