@@ -152,8 +152,8 @@ def _certificate_caveats(one: Answer, grid: TransferGrid) -> Iterator[str]:
 
 def _in_words(comparison: DecayComparison) -> str:
     """The conclusion of a comparison as part of a sentence."""
-    text = comparison.conclusion.rstrip(".")
-    return text[:1].lower() + text[1:].replace(". ", "; ")
+    sentences = comparison.conclusion.rstrip(".").split(". ")
+    return "; ".join(one[:1].lower() + one[1:] for one in sentences)
 
 
 def _describe(ask: Ask, data: DatasetLosses, comparison: DecayComparison | None) -> DatasetEvidence:

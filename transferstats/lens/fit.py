@@ -121,7 +121,9 @@ def _certified(trace: _Trace, problem: Problem, start: Start) -> tuple[Translato
     # Held-out kl may rise because the minimum lies behind, while training kl goes on falling; or because the
     # descent diverges, which is no evidence of a minimum.
     descended = (train_kl <= before + tolerance) & trace.best_kl.isfinite()
-    trace.converged &= descended & (problem.kl(trace.last, problem.train) <= train_kl + tolerance)
+    kept = torch.equal(trace.last.weight, trace.best.weight) and torch.equal(trace.last.bias, trace.best.bias)
+    last_kl = train_kl if kept else problem.kl(trace.last, problem.train)
+    trace.converged &= descended & (last_kl <= train_kl + tolerance)
     return _merge(descended, trace.best, start.lenses), Certificate(
         start.kl,
         torch.where(descended, trace.best_kl, start.kl),

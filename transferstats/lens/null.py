@@ -47,7 +47,8 @@ def null_samples(
 
     Parameters
     ----------
-    samples: states (L, n, d) with the final states (1, n, d) and targets of the network.
+    samples: states (L, n, d) with the final states (1, n, d) and targets of the network. The last one is scored:
+        it alone is given labels, because kl, on which lenses are fitted, knows none.
     clusters: (n,) int64 a sample, cluster of each row; any labels.
     rng: CPU generator; draws the signs and the labels.
 
@@ -65,11 +66,14 @@ def null_samples(
             "null_replicates=0"
         )
     made = []
-    for sample, member in zip(samples, clusters, strict=True):
+    for index, (sample, member) in enumerate(zip(samples, clusters, strict=True)):
+        scored = index == len(samples) - 1
         sign = balanced_signs(member, rng=rng).to(sample.hidden)[:, None]
         targets = []
         for layer, states in enumerate(sample.hidden):
-            shared = _predict(head, lenses.shared, states, rng)
+            # Random numbers are drawn either way: what follows does not depend on which sample is scored.
+            uniform = torch.rand(states.shape[0], generator=rng).to(states.device)
+            shared = _predict(head, lenses.shared, states, uniform if scored else None)
             own = _predict(head, lenses.own.map(layer), states)
             mu = shared.mean + sign * (sample.targets[0].mu - own.mean)
             targets.append(_targets(shared, mu, sample.targets[0]))
@@ -79,20 +83,18 @@ def null_samples(
 
 @dataclass(frozen=True, slots=True)
 class _Prediction:
-    """What a lens predicts: x (n, d) normed outputs, mean (n, d) W^T q, labels (n,) drawn from q (or zeros)."""
+    """What a lens predicts: x (n, d) normed outputs, mean (n, d) W^T q, labels (n,) drawn from q or zeros."""
 
     x: Tensor
     mean: Tensor
     labels: Tensor
 
 
-def _predict(head: Head, lens: Translators, states: Tensor, rng: torch.Generator | None = None) -> _Prediction:
-    """Predictions from states (n, d); labels are drawn where there is a generator."""
+def _predict(head: Head, lens: Translators, states: Tensor, uniform: Tensor | None = None) -> _Prediction:
+    """Predictions from states (n, d); labels are drawn where there are random numbers (n,) for them."""
     with torch.no_grad():
         x = head.norm(lens.apply(states[None])[0])
         mean, labels = torch.empty_like(x), torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        # Drawn for all rows at once: a chunk that is repeated, or of another size, draws the same labels.
-        uniform = None if rng is None else torch.rand(len(x), generator=rng).to(x.device)
 
         def compute(rows: slice) -> None:
             q = torch.softmax(head.logits(x[rows]), dim=-1)
