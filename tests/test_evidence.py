@@ -425,3 +425,17 @@ def test_some_layers_only() -> None:
     assert ts.evaluate(kept, SMALLEST).layers == grid.layers[1:]
     with pytest.raises(TransferstatsError, match="at least 2 of"):
         grid.with_layers(["0", "9"])
+
+
+def test_a_plan_from_clusters_counts_clusters() -> None:
+    """Twelve books are not a hundred documents: neither in words nor on the axis."""
+
+    def in_books(data: DatasetLosses) -> DatasetLosses:
+        return replace(data, clusters=tuple(f"book {index % 12}" for index in range(len(data.units))))
+
+    plan = ts.evaluate(changed(make_grid(), in_books), SMALLEST).datasets[0].extras["plan"]
+    assert "12 clusters of documents" in ts.sentence(plan)
+    assert ts.table(plan).columns[1] == "Clusters of documents"
+    assert ts.figure(plan).axes[0].get_xlabel() == "clusters of documents a dataset"
+    bare = ts.evaluate(make_grid(), SMALLEST).datasets[0].extras["plan"]
+    assert ts.figure(bare).axes[0].get_xlabel() == "documents a dataset"

@@ -10,7 +10,7 @@ import numpy as np
 from transferstats.claims import QUESTIONS, SIMILARITY, Answer, Ask
 from transferstats.errors import DesignError
 from transferstats.grid import DatasetLosses, TransferGrid
-from transferstats.results import Claim, DatasetEvidence, DecayComparison, Estimate, Evidence, StudyPlan
+from transferstats.results import JUDGED, Claim, DatasetEvidence, DecayComparison, Estimate, Evidence, StudyPlan
 from transferstats.results.estimate import stack
 from transferstats.stats.bootstrap import Bootstrap
 from transferstats.stats.decay import fit_decay
@@ -34,8 +34,6 @@ RANKS = Bootstrap(replicates=2000, rng=20230314)
 PLANNED_SEEDS: tuple[int, ...] = (3, 5, 10)
 PLANNED_SHARES: tuple[float, ...] = (0.25, 0.5, 1, 2, 4, 8)
 """Numbers of units of a planned study, as shares of those that were scored."""
-JUDGED: tuple[str, ...] = ("own", "shared", "generator")
-"""Readouts whose lenses the claims rest on; other rungs of the ladder are only shown."""
 SUMMARY: tuple[str, ...] = ("mean", "forward", "backward", "asymmetry", "slope")
 
 

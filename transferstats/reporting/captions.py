@@ -222,12 +222,12 @@ def shares_alt(terms: Sequence[Estimate]) -> str:
 
 def plan(x: StudyPlan) -> str:
     """Caption of half-width against units."""
-    noun = wording.units_noun(x.estimate.unit)
+    nouns = wording.sampled_nouns(x.estimate.unit, x.estimate.note)
     return (
         f"Expected half-width of the {formats.level(x.estimate.conf_level)} interval of the "
-        f"{wording.term_name(x.estimate.terms[0]).lower()}, for new seeds and new {noun}s, if the study had other "
+        f"{wording.term_name(x.estimate.terms[0]).lower()}, for new seeds and new {nouns}, if the study had other "
         f"numbers of them; from the variance components of this study, "
-        f"{wording.sample_size(x.pilot_seeds, x.pilot_units, x.estimate.unit)}, which are estimates themselves. "
+        f"{wording.plan_size(x.estimate, x.pilot_seeds, x.pilot_units)}, which are estimates themselves. "
         "Where the shaded region is drawn, half-widths in it are below the smallest penalty of interest."
     )
 
@@ -237,6 +237,6 @@ def plan_alt(x: StudyPlan) -> str:
     unit = formats.legible(x.estimate.unit, 40)
     ends = []
     for index in (int(np.argmax(x.half_width)), int(np.argmin(x.half_width))):
-        size = wording.sample_size(int(x.seeds[index]), int(x.units[index]), x.estimate.unit)
+        size = wording.plan_size(x.estimate, x.seeds[index], x.units[index])
         ends.append(f"{formats.number(float(x.half_width[index]))} {unit} with {size}")
     return formats.legible(f"Expected half-width falls from {ends[0]} to {ends[1]}.")

@@ -28,7 +28,7 @@ def draw_plan(x: StudyPlan, *, target: float | None = None) -> Figure:
     with style():
         figure = new_figure(height=3.9)
         axes = figure.add_subplot()
-        noun = wording.units_noun(x.estimate.unit)
+        nouns = wording.sampled_nouns(x.estimate.unit, x.estimate.note)
         for number, seeds in enumerate(sorted({int(k) for k in x.seeds})):
             chosen = x.seeds == seeds
             order = np.argsort(x.units[chosen])
@@ -52,7 +52,7 @@ def draw_plan(x: StudyPlan, *, target: float | None = None) -> Figure:
             _logarithmic(axes, float(x.half_width.min()), float(x.half_width.max()))
         else:
             axes.set_ylim(bottom=0)
-        axes.set_xlabel(f"{noun}s a dataset")
+        axes.set_xlabel(f"{nouns} a dataset")
         axes.set_ylabel(f"expected half-width, {formats.legible(x.estimate.unit, 40)}")
         figure.legend(loc="outside lower center", ncols=3)
     return figure
@@ -63,7 +63,7 @@ def draw_size(x: StudySize) -> Figure:
     with style():
         figure = new_figure(height=3.6)
         axes = figure.add_subplot()
-        noun = wording.units_noun(x.estimate.unit)
+        nouns = wording.sampled_nouns(x.estimate.unit, x.estimate.note)
         enough = np.isfinite(x.units)
         if enough.any():
             axes.plot(x.seeds[enough], x.units[enough], color=BLUE, marker="o", label="fewest that suffice")
@@ -86,7 +86,7 @@ def draw_size(x: StudySize) -> Figure:
         axes.set_ylim(0, 1.2 * top)
         light_grid(axes)
         axes.set_xlabel("seeds a dataset")
-        axes.set_ylabel(f"{noun}s a dataset")
+        axes.set_ylabel(f"{nouns} a dataset")
         wanted = f"{formats.trimmed(x.target)} {formats.legible(x.estimate.unit, 40)}"
         axes.set_title(f"for an expected half-width of {wanted}", fontsize=9)
         figure.legend(loc="outside lower center", ncols=2)

@@ -12,7 +12,7 @@ from transferstats.reporting import formats, wording
 from transferstats.reporting.pictures import decay_fits, matrix_frame, slug
 from transferstats.reporting.sentences import capital, ended
 from transferstats.reporting.tables import Cell, Table, table, tidy_table
-from transferstats.results import AVERAGE, DatasetEvidence, Estimate, Evidence, Result
+from transferstats.results import AVERAGE, JUDGED, DatasetEvidence, Estimate, Evidence, Result
 
 KEYS = ("dataset", "world", "readout", "layer")
 MEASURES = {
@@ -321,6 +321,8 @@ def _limits_of_certificates(certificates: pd.DataFrame) -> Iterator[str]:
             "measure unfinished lenses."
         )
         return
+    if "readout" in certificates:
+        certificates = certificates[certificates["readout"].isin(JUDGED)]
     short = int((~certificates["converged"].astype(bool)).sum())
     if short:
         yield (

@@ -168,10 +168,10 @@ def _combined(x: MetaAnalysis) -> str:
 def _plan(x: StudyPlan) -> str:
     best = int(np.argmin(x.half_width))
     return (
-        f"From a pilot of {wording.sample_size(x.pilot_seeds, x.pilot_units, x.estimate.unit)}, the expected "
+        f"From a pilot of {wording.plan_size(x.estimate, x.pilot_seeds, x.pilot_units)}, the expected "
         "half-width "
         f"falls to {formats.number(float(x.half_width[best]))} {formats.legible(x.estimate.unit)} with "
-        f"{wording.sample_size(int(x.seeds[best]), int(x.units[best]), x.estimate.unit)}; doubling the seeds "
+        f"{wording.plan_size(x.estimate, x.seeds[best], x.units[best])}; doubling the seeds "
         "alone would "
         f"multiply it by {formats.number(x.gain_seeds, 2)}, doubling the units alone by "
         f"{formats.number(x.gain_units, 2)}." + note_phrase(x.note)
@@ -180,10 +180,10 @@ def _plan(x: StudyPlan) -> str:
 
 @sentence.register
 def _size(x: StudySize) -> str:
-    noun = wording.units_noun(x.estimate.unit)
+    nouns = wording.sampled_nouns(x.estimate.unit, x.estimate.note)
     wanted = f"{formats.trimmed(x.target)} {formats.legible(x.estimate.unit)}"
     enough = [
-        f"{formats.plural(int(seeds), 'seed')} with {formats.plural(int(units), noun)} a dataset"
+        f"{formats.plural(int(seeds), 'seed')} with {formats.count(int(units))} {nouns} a dataset"
         for seeds, units in zip(x.seeds, x.units, strict=True)
         if math.isfinite(units)
     ]
@@ -193,7 +193,7 @@ def _size(x: StudySize) -> str:
     if short:
         floor = formats.number(float(x.floor[list(x.seeds).index(short[-1])]))
         text += (
-            f". With {formats.plural(short[-1], 'seed')} or fewer no number of {noun}s is enough: seeds alone "
+            f". With {formats.plural(short[-1], 'seed')} or fewer no number of {nouns} is enough: seeds alone "
             f"leave a half-width of {floor}"
         )
     return f"{text}." + note_phrase(x.note)

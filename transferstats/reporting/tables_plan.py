@@ -13,7 +13,7 @@ __all__ = ["table"]
 
 @table.register
 def _plan(x: StudyPlan) -> Table:
-    noun = f"{wording.units_noun(x.estimate.unit)}s".capitalize()
+    noun = wording.sampled_nouns(x.estimate.unit, x.estimate.note).capitalize()
     powered = math.isfinite(x.smallest[0])
     width = f"Expected half-width, {formats.legible(x.estimate.unit)}"
     columns: tuple[str, ...] = ("Seeds", noun, width, "Share from seeds")
@@ -39,7 +39,7 @@ def _power(power: float) -> str:
 
 
 def _note(x: StudyPlan, powered: bool) -> str:
-    size = wording.sample_size(x.pilot_seeds, x.pilot_units, x.estimate.unit)
+    size = wording.plan_size(x.estimate, x.pilot_seeds, x.pilot_units)
     parts = [f"Numbers are per dataset. Half-widths of {formats.level(x.estimate.conf_level)} intervals"]
     parts[0] += f", expected from the variance components of a pilot of {size}"
     if powered:
@@ -52,8 +52,8 @@ def _note(x: StudyPlan, powered: bool) -> str:
 
 @table.register
 def _size(x: StudySize) -> Table:
-    noun = wording.units_noun(x.estimate.unit)
-    columns = ("Seeds", f"{noun}s needed".capitalize(), "Expected half-width", f"With endless {noun}s")
+    nouns = wording.sampled_nouns(x.estimate.unit, x.estimate.note)
+    columns = ("Seeds", f"{nouns} needed".capitalize(), "Expected half-width", f"With endless {nouns}")
     rows = []
     for seeds, units, reached, floor in zip(x.seeds, x.units, x.half_width, x.floor, strict=True):
         known = math.isfinite(units)
@@ -69,7 +69,7 @@ def _size(x: StudySize) -> Table:
     note = (
         f"Numbers are per dataset; half-widths of {formats.level(x.estimate.conf_level)} intervals in "
         f"{formats.legible(x.estimate.unit)}, expected from the variance components of a pilot of "
-        f"{wording.sample_size(x.pilot_seeds, x.pilot_units, x.estimate.unit)}."
+        f"{wording.plan_size(x.estimate, x.pilot_seeds, x.pilot_units)}."
     )
     if x.note:
         note += f" {formats.legible(x.note).capitalize()}."

@@ -103,6 +103,16 @@ def sample_size(n_seeds: int, n_units: int, unit: str, note: str = "") -> str:
     return f"{plural(n_seeds, 'seed')} \u00d7 {plural(n_units, noun)}"
 
 
+def sampled_nouns(unit: str, note: str) -> str:
+    """What is sampled beside seeds, in the plural, where the note of an estimate says what that is."""
+    return f"clusters of {units_noun(unit)}s" if CLUSTERED in note else f"{units_noun(unit)}s"
+
+
+def plan_size(pilot: Estimate, n_seeds: float, n_units: float) -> str:
+    """Size of a planned study, in what the pilot sampled."""
+    return sample_size(int(n_seeds), int(n_units), pilot.unit, pilot.note)
+
+
 def pooled_size(n_seeds: int, n_units: int, unit: str, note: str = "") -> str:
     """Size of the sample behind an average over datasets, whose units are counted together."""
     noun = units_noun(unit)

@@ -15,7 +15,7 @@ from transferstats.results.decay import (
 from transferstats.results.description import Description
 from transferstats.results.estimate import Estimate
 from transferstats.results.estimates import AVERAGE, Estimates
-from transferstats.results.evidence import VERDICTS, Claim, DatasetEvidence, Evidence
+from transferstats.results.evidence import JUDGED, VERDICTS, Claim, DatasetEvidence, Evidence
 from transferstats.results.multiplicity import AdjustedTests
 from transferstats.results.null import NullTest, SharedLensTest
 from transferstats.results.permutation import QapResult
@@ -28,6 +28,7 @@ from transferstats.results.subjects import SubjectComparison, SubjectSummary
 __all__ = [
     "AVERAGE",
     "COLUMNS",
+    "JUDGED",
     "VERDICTS",
     "AdjustedTests",
     "Claim",

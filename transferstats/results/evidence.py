@@ -23,6 +23,10 @@ VERDICTS: tuple[str, ...] = (
 a directional claim. not tested: the study lacks what the claim needs; a caveat says what."""
 
 
+JUDGED: tuple[str, ...] = ("own", "shared", "generator")
+"""Readouts whose lenses the claims rest on; other rungs of the ladder are only shown."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim(Result):
     """One claim about one dataset (or their average), its estimate and its verdict.
