@@ -28,7 +28,7 @@ SEEDS = 3
 ALIGNED: tuple[str, ...] = ("inception", "resnet", "plain")
 """Networks whose layers differ in width."""
 SCORED = 2000
-MOST_STEPS = {"inception": 8192}
+MOST_STEPS = 2048
 
 
 class Study(NamedTuple):
@@ -81,7 +81,7 @@ def cells_of(study: Study, images: Path) -> list[Cell]:
         seeds=SEEDS,
         null_replicates=study.null_replicates,
         alignment=study.alignment,
-        fit=replace(IMAGES, max_steps=MOST_STEPS.get(study.name, 2048), anchor=study.anchor),
+        fit=replace(IMAGES, max_steps=MOST_STEPS, anchor=study.anchor),
         evaluation=ts.EvaluationPlan(units=SCORED),
     )
 
