@@ -32,8 +32,8 @@ Made by `python analyses/studies/convergence/convergence.py` from {seeds} seeds 
 `{dataset}`: {units} documents in {clusters} clusters scored, the same folds for every budget. The published recipe
 (SGD from the identity, Belrose et al. 2023, doi 10.48550/arXiv.2303.08112) runs with {batch} rows a step instead of
 262,144. Penalties in kl, nats/token, with 95 % crossed intervals for new seeds and new clusters; *change* is the
-difference from the reference ({reference} steps), paired by cluster. *Fall*: how much held-out kl fell over
-the last doubling of steps, mean over own lenses. *Flips*: pairs of layers, of {pairs}, whose direction effect in ce
+difference from the reference ({reference} steps), paired by cluster.
+*Fall*: how much held-out kl fell over the last doubling of steps, mean over own lenses. *Flips*: pairs of layers, of {pairs}, whose direction effect in ce
 has another sign than in the reference. Rank correlation: of the kl cells with those of the reference.
 
 | recipe | steps | held-out kl | fall | mean penalty | change | without layer 0 | change | forward - backward | rank | flips |
@@ -121,13 +121,16 @@ def draw(rows: pd.DataFrame) -> Figure:
                     part["steps"], part["estimate"], yerr=arms, color=colour, linestyle=dash, marker=marker,
                     capsize=3, label=LABELS[str(recipe)] if name == "mean" else "_",
                 )  # fmt: skip
-            axes.set_xscale("log", base=2)
+            ticks = sorted(set(shown["steps"]))[::2]
+            axes.set_xscale("log")
+            axes.set_xticks(ticks, [str(tick) for tick in ticks])
+            axes.minorticks_off()
             axes.set_ylim(bottom=0)
             axes.set_title(title, fontsize=9)
             axes.set_xlabel("steps")
             light_grid(axes)
         panels[0].set_ylabel("mean penalty, nats/token")
-        figure.legend(loc="outside lower center", ncols=2)
+        figure.legend(loc="outside lower center", ncols=1)
     return figure
 
 
