@@ -235,15 +235,10 @@ def _sweep(cells: Sequence[Cell], arguments: argparse.Namespace) -> SweepReport:
 
 
 def _sweep_pool(cells: Sequence[Cell], arguments: argparse.Namespace, todo: int) -> SweepReport:
-    """On several processes of this machine.
-
-    Null cells take longest: started first, they leave no process idle at the end. Shards count the given order.
-    """
+    """On several processes of this machine."""
     from transferstats.engine import local_manager
     from transferstats.progress import SweepProgress
 
-    if arguments.shard is None:
-        cells = sorted(cells, key=lambda cell: cell.config.get("world") != "null")
     with (
         local_manager() as manager,
         transferstats.local_pool(min(arguments.jobs, todo)) as pool,

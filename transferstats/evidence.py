@@ -29,8 +29,7 @@ FEW_SEEDS = 5
 FEWEST_DISTANCES = 4  # below this a curve is not distinguishable from a line
 FAMILIES: tuple[str, ...] = ("linear", "saturating")
 COMPARED: tuple[str, ...] = ("constant", "linear", "log", "power", "saturating", "michaelis_menten")
-SELECTION = Bootstrap(replicates=2000, rng=20230314)
-RANKS = Bootstrap(replicates=2000, rng=20230314)
+RESAMPLED = Bootstrap(replicates=2000, rng=20230314)
 PLANNED_SEEDS: tuple[int, ...] = (3, 5, 10)
 PLANNED_SHARES: tuple[float, ...] = (0.25, 0.5, 1, 2, 4, 8)
 """Numbers of units of a planned study, as shares of those that were scored."""
@@ -60,7 +59,7 @@ def evaluate(grid: TransferGrid, smallest: float, *, conf_level: float = 0.95) -
     check_smallest(smallest)
     for data in grid.datasets:
         _check_design(data)
-    compared = compare_decay(grid, COMPARED, method=SELECTION) if grid.n_layers > FEWEST_DISTANCES else ()
+    compared = compare_decay(grid, COMPARED, method=RESAMPLED) if grid.n_layers > FEWEST_DISTANCES else ()
     comparisons = {one.dataset: one for one in compared}
     ask = Ask(grid, smallest, conf_level, {name: _in_words(one) for name, one in comparisons.items()})
     answers = [answer for question in QUESTIONS for answer in question(ask)]
@@ -214,7 +213,7 @@ def _extras(ask: Ask, grid: TransferGrid, data: DatasetLosses) -> dict[str, Any]
     for rung in rungs_of(data, loss):
         extras[f"gap_{rung}"] = gap_closed(grid, rung, conf_level=level).headline
     if SIMILARITY in grid.similarities.get(data.name, {}) and grid.n_layers > 2:
-        extras["similarity"] = correlate_similarity(grid, SIMILARITY, method=RANKS, conf_level=level).headline
+        extras["similarity"] = correlate_similarity(grid, SIMILARITY, method=RESAMPLED, conf_level=level).headline
     if gains_over_prior(data, loss):
         extras["penalty_share"] = penalty_share(grid, conf_level=level).headline
     if data.null is not None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from transferstats.embedded import PREFIX
 from transferstats.engine import Cell
 from transferstats.errors import DesignError
 from transferstats.lens.splits import Split, split_units
@@ -83,8 +84,8 @@ def plan_cells(
 
 def place_of(source: str) -> str:
     """Files by their absolute path: a worker elsewhere has another working folder."""
-    if source == "embedded" or source.startswith("embedded:"):
-        return source.removeprefix("embedded:")
+    if source == "embedded" or source.startswith(PREFIX):
+        return source.removeprefix(PREFIX)
     return str(Path(source).resolve()) if Path(source).exists() else source
 
 

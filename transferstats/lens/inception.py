@@ -7,10 +7,6 @@ and are left out.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
@@ -102,11 +98,7 @@ class InceptionV1(nn.Module):
         self.maxpool4 = nn.MaxPool2d(2, stride=2, ceil_mode=True)
         self.dropout = nn.Dropout(0.2)
         self.fc = nn.Linear(width, n_classes)
-
-    @property
-    def block_names(self) -> tuple[str, ...]:
-        """Names of the nine inception modules in order of depth."""
-        return tuple(WIDTHS)
+        self.register_load_state_dict_pre_hook(_without_auxiliary)  # type: ignore[no-untyped-call]
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -133,48 +125,7 @@ def _pool() -> nn.MaxPool2d:
     return nn.MaxPool2d(3, stride=2, ceil_mode=True)
 
 
-def load_inception(path: str | Path, *, transform_input: bool = True) -> InceptionV1:
-    """The network with the weights of an ImageNet checkpoint: ``.safetensors``, or ``.pth`` of tensors alone.
-
-    Raises
-    ------
-    SubjectError: a file with anything but tensors in it, or whose names or shapes are not those of this network.
-    """
-    file = Path(path)
-    weights = _read_weights(file)
-    kept = {name: value for name, value in weights.items() if not name.startswith(("aux1.", "aux2."))}
-    outputs = kept["fc.weight"].shape[0] if "fc.weight" in kept else 1000
-    network = InceptionV1(outputs, transform_input=transform_input)
-    problems = list(_differences(network, kept))
-    if problems:
-        raise SubjectError(f"{file.name} does not hold an Inception v1: {'; '.join(problems[:3])}")
-    network.load_state_dict(kept, strict=False)  # what may be missing is known by now
-    return network.eval()
-
-
-def _read_weights(file: Path) -> dict[str, Tensor]:
-    if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(file)
-    try:
-        weights = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling refuses in many ways, and all of them mean the same
-        raise SubjectError(f"{file.name} is no file of tensors alone and was not opened: {error}") from error
-    if not isinstance(weights, dict | OrderedDict) or not all(isinstance(one, Tensor) for one in weights.values()):
-        raise SubjectError(f"{file.name} holds something other than named tensors; save its state_dict()")
-    return dict(weights)
-
-
-def _differences(network: nn.Module, weights: dict[str, Tensor]) -> Iterator[str]:
-    own = network.state_dict()
-    # Old checkpoints have no counter of batches, which evaluation does not use.
-    missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
-    unknown = [name for name in weights if name not in own]
-    if missing:
-        yield f"{len(missing)} parameters are missing, first {missing[0]}"
-    if unknown:
-        yield f"{len(unknown)} are unknown, first {unknown[0]}"
-    for name in weights.keys() & own.keys():
-        if weights[name].shape != own[name].shape:
-            yield f"{name} is {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
+def _without_auxiliary(_network: nn.Module, weights: dict[str, Tensor], *_: object) -> None:
+    """Published checkpoints hold the auxiliary heads; nothing here reads them."""
+    for name in [name for name in weights if name.startswith(("aux1.", "aux2."))]:
+        del weights[name]

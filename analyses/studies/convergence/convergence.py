@@ -1,7 +1,7 @@
 """How transfer penalties move with the training of the lenses: published recipe at 1, 2 and 4 times its steps, and
 natural-gradient lenses at 256 to 1024 steps, on the same folds and the same evaluation documents.
 
-    python analyses/studies/convergence/convergence.py --jobs 2     # resumable; a quarter of an hour of two cores
+    python analyses/studies/convergence/convergence.py --jobs 2     # resumable
     python analyses/studies/convergence/convergence.py --quick      # two seeds, short budgets, report in runs/
 
 The published recipe takes 262,144 tokens a step; a fold of the shipped documents has some 35,000, so every step

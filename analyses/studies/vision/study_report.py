@@ -75,7 +75,7 @@ def write_report(runs: Sequence[Run], language: TransferGrid, out: Path) -> str:
     for name, table in tables.items():
         table.to_csv(out / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
     save(draw(runs, later), out / "transfer.svg")
-    text = page(tables, runs)
+    text = page(tables, runs, language)
     (out / "README.md").write_text(text, encoding="utf-8")
     manifest = {
         "command": "python analyses/studies/vision/study.py",
@@ -222,7 +222,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def page(tables: dict[str, pd.DataFrame], runs: Sequence[Run]) -> str:
+def page(tables: dict[str, pd.DataFrame], runs: Sequence[Run], language: TransferGrid) -> str:
     """The page, in Markdown."""
     networks = [
         [
@@ -259,6 +259,8 @@ def page(tables: dict[str, pd.DataFrame], runs: Sequence[Run]) -> str:
         seeds=len(data.seeds),
         units=f"{len(data.units):,}",
         smallest=SMALLEST,
+        language_seeds=min(len(one.seeds) for one in language.datasets),
+        language_units=" and ".join(f"{len(one.units)} documents ({one.name})" for one in language.datasets),
         answers=answers(tables),
         networks=table(NETWORK_HEAD, networks),
         kinds=table(KIND_HEAD, kinds),
@@ -339,7 +341,8 @@ Bars: 95 % for new seeds and new images of that network; they say nothing about 
 
 ## Beside the language model
 
-Differences of single networks, for new seeds and units of both, these networks only.
+Differences of single networks, for new seeds and units of both, these networks only. The shipped language model
+has {language_seeds} seeds here, scored on {language_units}.
 
 {beside}
 
@@ -361,7 +364,10 @@ First instance of each network, against its shared-lens null.
   come from what they have learnt, not only from how their layers hand on their states.
 - States are averages over the picture. What a lens could read from single positions is not measured.
 - Where widths differ, penalties depend on the alignment; both are shown, neither is the truth.
-- Three networks of a kind: intervals for new networks are valid, but wide.
+- Three networks of a kind: intervals for new networks are valid, but wide. All networks were trained on the same
+  20,000 images, so other training images are not in them.
+- Lenses without a certificate (*converged* below 100 %) are not at their minimum, and their penalties not to be
+  compared with those of others: most of all those of Inception.
 
 Versions: {versions}.
 """
