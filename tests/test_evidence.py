@@ -157,15 +157,15 @@ def test_every_small_design_is_answered(
 
 
 def _fast_evidence(grid: TransferGrid) -> Evidence:
-    """Fewer bootstrap replicates of the selected family: it decides no claim."""
+    """Fewer bootstrap replicates: they decide no claim."""
     from transferstats import evidence as room
 
-    before = room.SELECTION
-    room.SELECTION = replace(before, replicates=200)  # type: ignore[misc]
+    before = room.RESAMPLED
+    room.RESAMPLED = replace(before, replicates=200)  # type: ignore[misc]
     try:
         return ts.evaluate(grid, SMALLEST)
     finally:
-        room.SELECTION = before  # type: ignore[misc]
+        room.RESAMPLED = before  # type: ignore[misc]
 
 
 def test_one_seed_is_refused_and_the_dataset_named() -> None:

@@ -14,8 +14,8 @@ from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import pandas as pd
+from coverage_report import write_report
 from measure import measure
-from report import write_report
 from settings import Setting, full, quick
 
 
