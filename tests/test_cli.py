@@ -263,6 +263,8 @@ BAD_INPUT_CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "no scheduler": (("sweep", "--engine", "tcp://127.0.0.1:1", "--store", "s"), "no Dask scheduler answers at"),
     "no dataset": (("sweep", "--dataset", "nowhere", "--store", "s"), "no dataset 'nowhere'"),
     "too many units": (("sweep", "--units", "10000", "--store", "s"), "bring more documents"),
+    "every layer but one": (("sweep", "--every", "0", "--store", "s"), "every=0: 1 takes all layers"),
+    "every and images": (("sweep", "--every", "2", "--dataset", "digits", "--store", "s"), "for language models"),
     "no such seed": (("fit", "--seed", "7", "--store", "s"), "--seed 7: this study has seeds 0 to 4"),
     "half-width 0": (("plan", "{losses}", "--half-width", "0"), "half_width must be a positive number"),
     "unknown drawing": (("plan", "{losses}", "--out", "plan.gif"), "use a name that ends in .svg, .pdf or .png"),
@@ -341,7 +343,7 @@ STUDY = ("--seeds", 2, "--units", 16, "--unit-tokens", 48, "--max-steps", 1, "--
 def test_null_replicates_are_as_many_as_seeds_and_recipes_are_plans(document_files: list[Path]) -> None:
     arguments = ["sweep", "--dataset", str(document_files[0]), "--seeds", "3", "--units", "10"]
     cells = _cells(build_parser().parse_args(arguments))
-    assert [cell.config["world"] for cell in cells] == ["observed"] * 3 + ["null"] * 3
+    assert [cell.config["world"] for cell in cells] == ["null"] * 3 + ["observed"] * 3  # longest first
     assert cells[0].config["fit"] == plain(FitPlan())
     published = [*arguments, "--recipe", "belrose2023", "--max-steps", "40", "--null-replicates", "0"]
     cells = _cells(build_parser().parse_args(published))
@@ -351,7 +353,8 @@ def test_null_replicates_are_as_many_as_seeds_and_recipes_are_plans(document_fil
 
 def test_fit_sweep_and_run_share_a_store(document_files: list[Path], tmp_path: Path) -> None:
     """One cell first, the rest by ``run``, which evaluates and reports; then another study is refused."""
-    options = ("--dataset", document_files[0], "--store", tmp_path / "store", *STUDY)
+    chosen = ("--every", 3, "--precision", "bfloat16")
+    options = ("--dataset", document_files[0], "--store", tmp_path / "store", *STUDY, *chosen)
     done = command("fit", *options, "--seed", 1)
     assert done.returncode == OK, done.stderr
     assert done.stdout.startswith("1 cells computed, 0 reused")
@@ -361,6 +364,9 @@ def test_fit_sweep_and_run_share_a_store(document_files: list[Path], tmp_path: P
     assert done.stdout.startswith("1 cells computed, 1 reused")
     assert (tmp_path / "out" / "index.html").exists()
     assert "C2  python_small" in done.stdout
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "a layer distance of 1 is 3 layers of the network" in page
+    assert transferstats.read_grid(tmp_path / "store").layers == ("0", "3", "6")
     other = command("sweep", *options, "--anchor", "shared")
     assert other.returncode == BAD_INPUT
     assert "fit.anchor is 'ridge' there and 'shared' here" in other.stderr

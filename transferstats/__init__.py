@@ -18,6 +18,7 @@ _HOMES: dict[str, str] = {
     "Encoding": "transferstats.lens.language",
     "EvaluationPlan": "transferstats.lens.study",
     "FitPlan": "transferstats.lens.plan",
+    "LanguageSource": "transferstats.lens.language",
     "Machine": "transferstats.lens.study",
     "Preprocessing": "transferstats.lens.preprocessing",
     "Store": "transferstats.engine",
@@ -63,6 +64,7 @@ __all__ = [
     "Encoding",
     "EvaluationPlan",
     "FitPlan",
+    "LanguageSource",
     "Machine",
     "Preprocessing",
     "Store",
@@ -134,7 +136,7 @@ if TYPE_CHECKING:
     from transferstats.evidence import evaluate
     from transferstats.grid import TransferGrid
     from transferstats.lens.examples import known_truth_cells
-    from transferstats.lens.language import Encoding
+    from transferstats.lens.language import Encoding, LanguageSource
     from transferstats.lens.plan import FitPlan
     from transferstats.lens.preprocessing import Preprocessing
     from transferstats.lens.ready import lens_cells

@@ -16,7 +16,7 @@ import transferstats
 from transferstats import commands
 from transferstats.commands import OK
 from transferstats.errors import DesignError, TransferstatsError
-from transferstats.lens.plan import ANCHORS, RECIPES
+from transferstats.lens.plan import ANCHORS, PRECISIONS, RECIPES
 
 if TYPE_CHECKING:
     from transferstats.engine import Cell, SweepReport
@@ -128,6 +128,15 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--recipe", choices=tuple(RECIPES), default=DEFAULT_RECIPE, help="how lenses are trained")
     verb.add_argument("--anchor", choices=ANCHORS, help="where own lenses start (default: as in the recipe)")
+    verb.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="of the gradients: bfloat16 halves the time of training where the processor multiplies it; all "
+        "losses are float32 (default: as in the recipe)",
+    )
+    verb.add_argument(
+        "--every", type=int, help="only every n-th layer of a language model, from the first on (default: all)"
+    )
     verb.add_argument("--alignment", help="none, pad or procrustes: for images, where layers differ in width")
     verb.add_argument(
         "--units", type=int, help="units scored (default: 100 documents; one image in five, at most 2000)"
@@ -154,7 +163,7 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
 
 KNOWN = "known:"
 
-FITTING = ("seed", "null_replicates", "max_steps", "anchor", "alignment")
+FITTING = ("seed", "null_replicates", "max_steps", "anchor", "precision", "every", "alignment")
 """Options without a meaning for ready-made lenses."""
 
 
@@ -190,7 +199,7 @@ def _cells(arguments: argparse.Namespace) -> list[Cell]:
     if arguments.alignment is not None and not vision:
         raise DesignError("--alignment is for images: the layers of a language model share one width")
     recipe = "images" if vision and arguments.recipe == DEFAULT_RECIPE else arguments.recipe
-    chosen = {"max_steps": arguments.max_steps, "anchor": arguments.anchor}
+    chosen = {name: getattr(arguments, name) for name in ("max_steps", "anchor", "precision")}
     replicates = arguments.null_replicates
     design: dict[str, Any] = {
         "seeds": arguments.seeds,
@@ -199,14 +208,18 @@ def _cells(arguments: argparse.Namespace) -> list[Cell]:
         "evaluation": None if vision and arguments.units is None else _evaluation(arguments),
         "machine": transferstats.Machine(arguments.device),
     }
-    if arguments.subject.startswith(KNOWN):
+    known = arguments.subject.startswith(KNOWN)
+    if arguments.every is not None and (vision or known):
+        raise DesignError("--every is for language models: other subjects use all their layers")
+    if known:
         if arguments.dataset:
             raise DesignError("a subject whose answer is known brings its own documents: leave --dataset out")
         return transferstats.known_truth_cells(*_known(arguments.subject), **design)
     if vision:
         alignment = arguments.alignment or "none"
         return transferstats.vision_cells(arguments.subject, datasets, alignment=alignment, **design)
-    return transferstats.cells(arguments.subject, datasets, **design)
+    source = transferstats.LanguageSource(arguments.subject, 1 if arguments.every is None else arguments.every)
+    return transferstats.cells(source, datasets, **design)
 
 
 def _known(subject: str) -> tuple[str, float]:

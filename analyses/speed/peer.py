@@ -1,7 +1,7 @@
 """Lenses and transfer matrices, side by side with the loops of tuned-lens 0.2.0 themselves.
 
 python analyses/speed/peer.py             the measurement; writes reports/speed/peer.md and peer.csv
-python analyses/speed/peer.py --quick     minutes; the same steps with less of everything, to see that they work
+python analyses/speed/peer.py --quick     minutes; less of everything, to see that it works; writes into runs
 
 Needs ``pip install --no-deps tuned-lens==0.2.0 simple-parsing docstring-parser`` beside this package. The peer's
 command line no longer starts with current libraries, but its ``Train.execute`` and ``Eval.execute`` do, and they
@@ -129,13 +129,18 @@ def filled(*paragraphs: str) -> str:
     return "\n\n".join(textwrap.fill(" ".join(one.split()), 115) for one in paragraphs)
 
 
+def machine_text(setting: Setting) -> str:
+    """Versions, cores, load and device."""
+    return f"""transferstats {transferstats.__version__}, Python {platform.python_version()}, torch
+        {torch.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end,
+        {setting.threads} thread(s), device {setting.device}."""
+
+
 def setting_text(setting: Setting, tokens: int, quick: bool) -> str:
     """What was run, and on what."""
     caveat = ["**Quick: far fewer steps and documents than the recipe asks for. These figures are no result.**"]
     return filled(
-        f"""transferstats {transferstats.__version__}, Python {platform.python_version()}, torch
-        {torch.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end,
-        {setting.threads} thread(s), device {setting.device}.""",
+        machine_text(setting),
         *(caveat if quick else []),
         f"""Subject {setting.subject!r}, domain {setting.domain!r}, {tokens:,} training tokens in windows of
         {WINDOW}. The peer takes {setting.steps} steps of {setting.tokens:,} tokens, {MICRO_BATCH} windows
@@ -157,8 +162,9 @@ def write(found: dict[str, dict[str, Any]], setting: Setting, quick: bool) -> No
         for name, key in (("tuned-lens 0.2.0", "score_peer"), ("transferstats", "score_ours"))
     ]
     frame = pd.DataFrame(rows)
-    OUT.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(OUT / "peer.csv", index=False)
+    out = Path("runs/speed_quick") if quick else OUT
+    out.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(out / "peer.csv", index=False)
     curves = frame[frame["part"] == "training"].drop(columns=["part", "memory"])
     text = f"""# Lenses and transfer matrices, side by side with tuned-lens 0.2.0
 
@@ -178,7 +184,7 @@ Every row of ours is a fit from the start that ends after so many steps (0: ridg
 
 {scoring_text(found["score_peer"], found["score_ours"])}
 """
-    (OUT / "peer.md").write_text(text, encoding="utf-8")
+    (out / "peer.md").write_text(text, encoding="utf-8")
     print(text)
 
 

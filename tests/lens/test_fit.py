@@ -250,6 +250,23 @@ def test_a_softcapped_head_is_fitted_too() -> None:
     assert bool((certificate.held_out_kl > 0).all())
 
 
+def test_bfloat16_gradients_end_at_the_same_minimum() -> None:
+    head, sample = world()
+    train, held_out = halves(sample)
+    exact, _ = fit(head, train, held_out)
+    rounded, _ = fit(head, train, held_out, replace(PLAN, precision="bfloat16"))
+    assert not torch.equal(exact.weight, rounded.weight)
+    gap = mean_kl(head, rounded, held_out) - mean_kl(head, exact, held_out)
+    assert gap.abs().max() < OPTIMUM / 10
+
+
+def test_bfloat16_gradients_of_a_softcapped_head_are_refused() -> None:
+    head, sample = world()
+    capped = replace(head, softcap=3.0)
+    with pytest.raises(DesignError, match='softcaps its logits: use precision="float32"'):
+        fit(capped, sample, sample, replace(PLAN, precision="bfloat16"))
+
+
 def test_the_shared_lens_is_one_lens_for_the_rows_of_all_layers() -> None:
     head, sample = world()
     train, held_out = halves(sample)
@@ -372,6 +389,7 @@ def test_no_graph_over_tokens_and_outputs_is_kept(monkeypatch: pytest.MonkeyPatc
     layers, rows, outputs = 3, 400, 2000
     made = make_head(outputs, WIDTH)
     monkeypatch.setattr(room, "CHUNK_BYTES_CPU", 4 * outputs * 16)
+    monkeypatch.setattr(room, "FEWEST_ROWS", 16)
     draw = torch.Generator().manual_seed(0)
     final = torch.randn(rows, WIDTH, generator=draw)
     hidden = final + torch.randn(layers, rows, WIDTH, generator=draw)

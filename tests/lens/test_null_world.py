@@ -90,6 +90,23 @@ def test_the_scatter_is_the_observed_one_with_its_dependence() -> None:
     assert (whole[0] - whole[1]).abs().max() > 0.1  # clusters are not aligned
 
 
+def test_only_what_is_scored_needs_float32() -> None:
+    """bfloat16 rounds the targets that lenses are fitted to, by 2^-8 of two means that cancel."""
+    head, sample = case()
+    clusters = torch.arange(1500) // 10
+    exact, rounded = (
+        null_samples(
+            head, LENSES, [sample] * 2, [clusters] * 2, rng=torch.Generator().manual_seed(1), precision=precision
+        )
+        for precision in ("float32", "bfloat16")
+    )
+    for one, other in zip(exact[-1].targets, rounded[-1].targets, strict=True):
+        assert torch.equal(one.mu, other.mu)
+        assert torch.equal(one.labels, other.labels)
+    for one, other in zip(exact[0].targets, rounded[0].targets, strict=True):
+        assert 0 < (one.mu - other.mu).norm(dim=1).mean() < 4 * 2**-8 * one.mu.norm(dim=1).mean()
+
+
 def test_what_an_own_lens_corrects_is_no_scatter() -> None:
     """Where the own lens is right to the last digit, nothing scatters, however wrong the shared lens is."""
     head, sample = case()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -158,6 +159,14 @@ def test_capturing_twice_gives_the_same_bits() -> None:
     one, two = made.capture(range(5)), made.capture(range(5))
     assert torch.equal(one.hidden, two.hidden)
     assert torch.equal(one.final, two.final)
+
+
+def test_every_second_layer_has_the_states_that_it_has_among_all() -> None:
+    whole = subject()
+    some = replace(whole, every=2)
+    assert some.layers == whole.layers[::2] != whole.layers
+    assert torch.equal(some.capture([0, 1]).hidden, whole.capture([0, 1]).hidden[::2])
+    assert torch.equal(some.capture([0, 1]).final, whole.capture([0, 1]).final)
 
 
 def test_capturing_leaves_no_hooks_behind() -> None:

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from transferstats.errors import DesignError
 from transferstats.lens.head import Head, Targets, draw_outputs, kl_gradient
 from transferstats.lens.plan import FitPlan
 from transferstats.lens.sample import Sample, mean_kl
@@ -40,6 +41,13 @@ class Problem:
     prior: Translators
     plan: FitPlan
     tied: bool = False
+
+    def __post_init__(self) -> None:
+        if self.head.softcap is not None and self.plan.precision != "float32":
+            raise DesignError(
+                f"{self.plan.precision} gradients are not available for a model that softcaps its logits: use "
+                'precision="float32"'
+            )
 
     def kl(
         self, lenses: Translators, sample: Sample, *, maps: Tensor | None = None, max_rows: int = 4096
@@ -129,7 +137,7 @@ class NaturalDescent:
     def _advance(self, hidden: Tensor, targets: Targets, rate: float) -> None:
         centred = hidden - self.mean[:, None]
         z = hidden + torch.baddbmm(self.offset[:, None], centred, self.weight.mT)
-        slope = kl_slope(self.problem.head, z.flatten(0, 1), targets).reshape(z.shape)
+        slope = kl_slope(self.problem.head, z.flatten(0, 1), targets, self.plan.precision).reshape(z.shape)
         gradient = self.problem.pooled(slope.mT @ centred / hidden.shape[1])
         natural = (
             self.output_inverse @ gradient @ self.input_inverse,
@@ -170,7 +178,7 @@ class StochasticDescent:
 
     def _advance(self, hidden: Tensor, targets: Targets, rate: float) -> None:
         z = Translators(*self.values).apply(hidden)
-        slope = kl_slope(self.problem.head, z.flatten(0, 1), targets).reshape(z.shape)
+        slope = kl_slope(self.problem.head, z.flatten(0, 1), targets, self.plan.precision).reshape(z.shape)
         gradients = (self.problem.pooled(slope.mT @ hidden / hidden.shape[1]), slope.mean(1))
         norm = torch.sqrt(sum((one.square().sum() for one in gradients), torch.zeros(())))
         clipped = CLIP_NORM / norm.clamp_min(CLIP_NORM)
@@ -180,12 +188,12 @@ class StochasticDescent:
             value.sub_(step + self.plan.momentum * velocity, alpha=rate)
 
 
-def kl_slope(head: Head, z: Tensor, targets: Targets) -> Tensor:
+def kl_slope(head: Head, z: Tensor, targets: Targets, precision: str = "float32") -> Tensor:
     """(n, d) gradient of each row's kl in its predicted final state z (n, d)."""
     z = z.detach().requires_grad_(True)
     with torch.enable_grad():
         x = head.norm(z)
-    (slope,) = torch.autograd.grad(x, z, kl_gradient(head, x.detach(), targets))
+    (slope,) = torch.autograd.grad(x, z, kl_gradient(head, x.detach(), targets, precision=precision))
     return slope
 
 

@@ -79,7 +79,8 @@ def plan_cells(
         for world, seed in worlds:
             label = f"{item.name} {'seed' if world == 'observed' else 'null'} {seed}"
             planned.append(Cell({**config, "world": world, "seed": seed}, runner, place, label))
-    return planned
+    # Null cells take longest: started first, they leave no process idle at the end of a sweep.
+    return sorted(planned, key=lambda cell: cell.config["world"] != "null")
 
 
 def place_of(source: str) -> str:

@@ -178,12 +178,39 @@ def model_fingerprint(source: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class LanguageSource:
+    """Where a language model is, and which of its layers a study uses.
+
+    Attributes
+    ----------
+    source: as in :func:`load_language_model`.
+    every: only every n-th layer, from the first on; a layer distance of 1 is then n layers of the network.
+    """
+
+    source: str
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise DesignError(f"every={self.every}: 1 takes all layers, 2 every other layer")
+
+    def record(self) -> dict[str, Any]:
+        """Its part of the identity of a cell."""
+        about = {"name": Path(self.source).name, "fingerprint": model_fingerprint(self.source)}
+        return about if self.every == 1 else {**about, "every": self.every}
+
+
+@dataclass(frozen=True, slots=True)
 class LanguageSubject:
-    """A language model together with its documents; see :class:`transferstats.lens.states.Subject`."""
+    """A language model together with its documents; see :class:`transferstats.lens.states.Subject`.
+
+    every: only every n-th layer is used, from the first on.
+    """
 
     language_model: LanguageModel
     documents: Documents
     encoding: Encoding
+    every: int = 1
 
     @property
     def name(self) -> str:
@@ -193,7 +220,7 @@ class LanguageSubject:
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of the layers."""
-        return self.language_model.layers
+        return self.language_model.layers[:: self.every]
 
     @property
     def unit(self) -> str:
@@ -252,7 +279,7 @@ class LanguageSubject:
         ids = torch.tensor([window for _, window in batch], device=self.language_model.device)
         kept: dict[int, Tensor] = {}
         with ExitStack() as stack, torch.no_grad():
-            for position, module in enumerate((*anatomy.blocks, anatomy.norm)):
+            for position, module in enumerate((*anatomy.blocks[:: self.every], anatomy.norm)):
                 hook = _keep(kept, position)
                 stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
             model(input_ids=ids, use_cache=False, logits_to_keep=1)

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from transferstats.errors import DesignError
-from transferstats.lens.head import Head, Targets, draw_outputs
+from transferstats.lens.head import Head, Targets, draw_outputs, expectation
 from transferstats.lens.sample import Sample
 from transferstats.lens.translator import Translators
 
@@ -41,7 +41,13 @@ class NullLenses:
 
 
 def null_samples(
-    head: Head, lenses: NullLenses, samples: Sequence[Sample], clusters: Sequence[Tensor], *, rng: torch.Generator
+    head: Head,
+    lenses: NullLenses,
+    samples: Sequence[Sample],
+    clusters: Sequence[Tensor],
+    *,
+    rng: torch.Generator,
+    precision: str = "float32",
 ) -> list[Sample]:
     """The same states with targets scattered around the predictions of a shared lens.
 
@@ -51,6 +57,7 @@ def null_samples(
         it alone is given labels, because kl, on which lenses are fitted, knows none.
     clusters: (n,) int64 a sample, cluster of each row; any labels.
     rng: CPU generator; draws the signs and the labels.
+    precision: of the targets that lenses are fitted to, as in ``FitPlan``; those scored against are float32.
 
     Returns
     -------
@@ -73,8 +80,9 @@ def null_samples(
         for layer, states in enumerate(sample.hidden):
             # Random numbers are drawn either way: what follows does not depend on which sample is scored.
             uniform = torch.rand(states.shape[0], generator=rng).to(states.device)
-            shared = _predict(head, lenses.shared, states, uniform if scored else None)
-            own = _predict(head, lenses.own.map(layer), states)
+            weight = head.weight if scored else head.weight.to(getattr(torch, precision))
+            shared = _predict(head, weight, lenses.shared, states, uniform if scored else None)
+            own = _predict(head, weight, lenses.own.map(layer), states)
             mu = shared.mean + sign * (sample.targets[0].mu - own.mean)
             targets.append(_targets(shared, mu, sample.targets[0]))
         made.append(Sample(sample.hidden, sample.final, tuple(targets)))
@@ -90,15 +98,16 @@ class _Prediction:
     labels: Tensor
 
 
-def _predict(head: Head, lens: Translators, states: Tensor, uniform: Tensor | None = None) -> _Prediction:
+def _predict(
+    head: Head, weight: Tensor, lens: Translators, states: Tensor, uniform: Tensor | None = None
+) -> _Prediction:
     """Predictions from states (n, d); labels are drawn where there are random numbers (n,) for them."""
     with torch.no_grad():
         x = head.norm(lens.apply(states[None])[0])
         mean, labels = torch.empty_like(x), torch.zeros(len(x), dtype=torch.int64, device=x.device)
 
         def compute(rows: slice) -> None:
-            q = torch.softmax(head.logits(x[rows]), dim=-1)
-            mean[rows] = q @ head.weight
+            q, mean[rows] = expectation(head, x[rows], weight)
             if uniform is not None:
                 labels[rows] = draw_outputs(q, uniform[rows])
 

@@ -31,6 +31,7 @@ from transferstats.lens.language import (
     LEAST_SCORED,
     Encoding,
     LanguageModel,
+    LanguageSource,
     LanguageSubject,
     load_language_model,
     model_fingerprint,
@@ -45,7 +46,7 @@ from transferstats.lens.states import States, Subject
 from transferstats.lens.transfer import UnitLosses, baseline_losses, layer_losses, transfer_losses
 from transferstats.lens.translator import Moments, Translators, moments
 
-ALGORITHM = 7  # raised whenever the same configuration would give other numbers
+ALGORITHM = 8  # raised whenever the same configuration would give other numbers
 RUNNER = "transferstats.lens.study:run"
 NO_LAYER = -1  # source or target of a readout that has none
 
@@ -83,7 +84,7 @@ class Machine:
 
 
 def cells(
-    subject: str,
+    subject: str | LanguageSource,
     datasets: Sequence[str | Path],
     *,
     seeds: int = 5,
@@ -97,7 +98,8 @@ def cells(
 
     Parameters
     ----------
-    subject: "embedded", a Hugging Face directory, a ``.gguf`` file or a hub id.
+    subject: "embedded", a Hugging Face directory, a ``.gguf`` file or a hub id; as ``LanguageSource`` where only
+        some of its layers are used.
     datasets: shipped domains, ``.jsonl(.gz)`` files or folders of ``.txt`` files.
     seeds: K independent replicates, each trained on its own disjoint fold of documents.
     null_replicates: R runs of the whole pipeline in the world where one shared lens is exactly right; they use
@@ -114,16 +116,17 @@ def cells(
     DataError, SubjectError: nothing readable at a path.
     """
     worlds = listed_worlds(seeds, null_replicates)
+    source = subject if isinstance(subject, LanguageSource) else LanguageSource(subject)
     shared = {
         "algorithm": ALGORITHM,
-        "subject": {"name": Path(subject).name, "fingerprint": model_fingerprint(subject)},
+        "subject": source.record(),
         "fit": plain(fit or FitPlan()),
         "encoding": plain(encoding or Encoding()),
         "evaluation": plain(evaluation or EvaluationPlan()),
         "folds": max(seeds, null_replicates),
     }
     documents = [read_documents(dataset) for dataset in datasets]
-    place = {"subject": place_of(subject), **(machine or Machine()).place()}
+    place = {"subject": place_of(source.source), **(machine or Machine()).place()}
     return plan_cells(shared, documents, worlds, RUNNER, place)
 
 
@@ -159,7 +162,8 @@ def language_subject(cell: Cell) -> LanguageSubject:
     _check_fingerprints(config, cell, documents)
     fingerprint = config["subject"]["fingerprint"]
     model = _language_model(cell.location["subject"], cell.location.get("device", "cpu"), fingerprint)
-    return LanguageSubject(model, documents, plan_of(Encoding, config["encoding"]))
+    encoding = plan_of(Encoding, config["encoding"])
+    return LanguageSubject(model, documents, encoding, config["subject"].get("every", 1))
 
 
 def compute_world(
@@ -227,7 +231,9 @@ class World:
         """Train, held-out and evaluation samples of the shared-lens null, and the certificate of its lens."""
         lenses, certificate = self._pipeline(samples).null_lenses()
         clusters = [self._row_clusters(captured) for captured in states]
-        replaced = null_samples(self.subject.head, lenses, samples, clusters, rng=self.draw)
+        replaced = null_samples(
+            self.subject.head, lenses, samples, clusters, rng=self.draw, precision=self.plan.precision
+        )
         return replaced, certificate_rows(certificate, "generator", self.subject.layers)
 
     def _row_clusters(self, states: States) -> Tensor:
