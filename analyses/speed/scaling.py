@@ -1,0 +1,253 @@
+"""What a sweep costs: growth with seeds, units, layers and vocabulary; engines side by side; overhead; memory.
+
+python analyses/speed/scaling.py             writes reports/speed/scaling.md and scaling.csv
+python analyses/speed/scaling.py --quick     a minute; less of everything; writes into runs/speed_quick
+
+Cells are real ones of the shipped model with few kl steps, each on one thread. Engines compute the same cells into
+stores of their own, whose files are then compared byte for byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from peer import filled, machine_text, table
+from peer_contenders import Setting
+
+import transferstats as ts
+from transferstats.engine import CellOutput, Report
+from transferstats.engine.cluster import open_cluster
+
+HERE = Path(__file__).resolve().parent
+OUT = HERE.parents[1] / "reports" / "speed"
+FIT = ts.FitPlan(max_steps=64, settle=32)
+UNITS = 50
+PROCESSES = 2
+MEMORY = """
+import resource, sys, torch
+from transferstats.lens.head import Head, final_targets, kl_gradient, losses
+outputs, rows = int(sys.argv[1]), int(sys.argv[2])
+torch.set_num_threads(1)
+rng = torch.Generator().manual_seed(0)
+head = Head(torch.nn.Identity(), torch.randn(outputs, 576, generator=rng), torch.zeros(outputs))
+x = torch.randn(rows, 576, generator=rng)
+labels = torch.zeros(rows, dtype=torch.int64)
+few = torch.randn(64, 576, generator=rng)
+losses(head, few, final_targets(head, few, labels[:64]))  # libraries allocate for themselves on first use
+had = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+targets = final_targets(head, x, labels)
+losses(head, x, targets), kl_gradient(head, x, targets)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - had) / 1024)
+"""
+"""Peak memory in MiB of targets, losses and gradients beyond the head and its inputs, in a process of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured."""
+
+    units: tuple[int, ...] = (25, 50, 100, 200)
+    every: tuple[int, ...] = (4, 2, 1)
+    seeds: tuple[int, ...] = (2, 4, 8)
+    rounds: int = 3
+    empty: int = 300
+    outputs: tuple[int, ...] = (2048, 8192, 49152, 131072)
+    rows: tuple[int, ...] = (1024, 4096)
+
+
+QUICK = Sizes((10,), (4,), (2,), 1, 20, (2048,), (256,))
+
+
+def plan(*, seeds: int = 2, units: int = UNITS, every: int = 1) -> list[ts.Cell]:
+    """Cells of one study on the shipped model; the folds are those of 8 seeds, so that cells stay comparable."""
+    cells = ts.cells(
+        ts.LanguageSource("embedded", every),
+        ["kjv"],
+        seeds=8,
+        fit=FIT,
+        evaluation=ts.EvaluationPlan(units=units),
+    )
+    return [cell for cell in cells if cell.config["seed"] < seeds]
+
+
+def empty(count: int) -> list[ts.Cell]:
+    """Cells that compute nothing, for what everything else costs."""
+    shared = {"algorithm": 1, "subject": {"name": "nothing"}, "dataset": {"name": "nothing", "fingerprint": ""}}
+    return [
+        ts.Cell({**shared, "seed": seed, "world": "observed"}, "scaling:nothing", {}, f"empty {seed}")
+        for seed in range(count)
+    ]
+
+
+def nothing(cell: ts.Cell, report: Report) -> CellOutput:
+    """Runner of empty cells: a table as small as may be."""
+    return CellOutput(pd.DataFrame({"unit": ["u"], "kl": [cell.rng().normal()]}), {"layers": []})
+
+
+@contextmanager
+def dask(address: str) -> Iterator[Executor]:
+    """A connection to a running scheduler."""
+    with open_cluster(address, lambda message: None) as executor:
+        yield executor
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[str]:
+    """Address of a scheduler with two workers of one thread each, as processes."""
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=PROCESSES,
+        threads_per_worker=1,
+        dashboard_address=None,
+        local_directory=str(folder),
+    ) as one:
+        yield str(one.scheduler_address)
+
+
+Engines = dict[str, Callable[[], AbstractContextManager[Executor | None]]]
+
+
+def engines(address: str) -> Engines:
+    """Where cells can be computed."""
+    return {
+        "serial": nullcontext,
+        f"{PROCESSES} processes": partial(ts.local_pool, PROCESSES),
+        f"Dask, {PROCESSES} workers": partial(dask, address),
+    }
+
+
+def swept(cells: Sequence[ts.Cell], executor: Executor | None) -> tuple[float, str]:
+    """(seconds of the sweep, hash of all its cell files)."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        outcome = ts.sweep(cells, folder, executor=executor)
+        seconds = time.perf_counter() - began
+        if outcome.failures:
+            raise SystemExit(outcome.failures[0].reason)
+        digest = hashlib.sha256()
+        for path in sorted(Path(folder, "cells").iterdir()):
+            digest.update(path.name.encode() + path.read_bytes())
+    return seconds, digest.hexdigest()
+
+
+def growth(sizes: Sizes) -> pd.DataFrame:
+    """Serial seconds a cell as units and layers grow, and of a sweep as seeds grow."""
+    swept(plan(seeds=1), None)  # the model stays loaded, as in any sweep
+    cases = [
+        *((("units", units), plan(seeds=1, units=units)) for units in sizes.units),
+        *((("layers", len(range(0, 8, every))), plan(seeds=1, every=every)) for every in sizes.every),
+        *((("seeds", seeds), plan(seeds=seeds)) for seeds in sizes.seeds),
+    ]
+    rows = []
+    for (what, value), cells in cases:
+        seconds = float(np.median([swept(cells, None)[0] for _ in range(sizes.rounds)]))
+        rows.append({"grows": what, "value": value, "cells": len(cells), "seconds": seconds})
+    return pd.DataFrame(rows)
+
+
+def beside(sizes: Sizes, address: str) -> pd.DataFrame:
+    """The same cells, and empty ones, on every engine in turns; a process has computed a cell before the clock."""
+    real, hollow = plan(seeds=max(sizes.seeds)), empty(sizes.empty)
+    rows = []
+    for name, opened in engines(address).items():
+        with opened() as executor:
+            swept(plan(seeds=PROCESSES, units=UNITS // 2), executor)
+            found = [swept(real, executor) for _ in range(sizes.rounds)]
+            seconds, (digest,) = [one[0] for one in found], {one[1] for one in found}
+            idle = float(np.median([swept(hollow, executor)[0] for _ in range(sizes.rounds)]))
+        row = {"engine": name, "cells": len(real), "seconds": float(np.median(seconds))}
+        rows.append({**row, "ms_per_empty_cell": 1e3 * idle / len(hollow), "bytes": digest[:12]})
+    frame = pd.DataFrame(rows)
+    frame.insert(3, "times_serial", frame["seconds"].iloc[0] / frame["seconds"])
+    return frame
+
+
+def memory(sizes: Sizes) -> pd.DataFrame:
+    """Peak memory of losses and gradients beyond what they are given."""
+    rows = []
+    for outputs in sizes.outputs:
+        for count in sizes.rows:
+            arguments = [sys.executable, "-c", MEMORY, str(outputs), str(count)]
+            done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+            whole = outputs * count * 4 / 2**20
+            rows.append(
+                {"outputs": outputs, "rows": count, "peak_mib": float(done.stdout), "one_table_mib": whole}
+            )
+    return pd.DataFrame(rows)
+
+
+def page(grown: pd.DataFrame, engine: pd.DataFrame, peak: pd.DataFrame, quick: bool) -> str:
+    """The report."""
+    same = "the same bytes" if len(set(engine["bytes"])) == 1 else "**NOT the same bytes**"
+    caveat = ["**Quick: less of everything. These figures are no result.**"] if quick else []
+    head = filled(
+        machine_text(Setting()),
+        *caveat,
+        f"""Cells of the shipped model, domain kjv, {UNITS} documents scored unless grown, {FIT.max_steps} kl steps
+        a lens; seconds are medians of rounds. One thread a cell.""",
+    )
+    return f"""# What a sweep costs
+
+Written by `analyses/speed/scaling.py{" --quick" if quick else ""}`; nothing here is written by hand.
+
+{head}
+
+## Growth, in one process
+
+{table(grown)}
+
+A cell fits L lenses once and scores L x L pairs on its units, so scoring grows with the square of the layers.
+
+## Engines
+
+{table(engine)}
+
+All engines left {same}. An empty cell computes nothing: its time is that of the store (two files, each synced) and
+of the engine.
+
+## Memory
+
+Peak of targets, losses and gradients of a head of width 576 beyond the head and its inputs; *one_table_mib* is
+what a single table of rows x outputs would take, which is never made.
+
+{table(peak)}
+"""
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="less of everything")
+    quick = parser.parse_args().quick
+    sizes = QUICK if quick else Sizes()
+    # Workers import the runner of empty cells by name.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with tempfile.TemporaryDirectory() as folder, cluster(Path(folder)) as address:
+        engine = beside(sizes, address)
+    grown, peak = growth(sizes), memory(sizes)
+    text = page(grown, engine, peak, quick)
+    out = Path("runs/speed_quick") if quick else OUT
+    out.mkdir(parents=True, exist_ok=True)
+    parts = {"growth": grown, "engines": engine, "memory": peak}
+    pd.concat(parts, names=["part"]).reset_index(0).to_csv(out / "scaling.csv", index=False)
+    (out / "scaling.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
