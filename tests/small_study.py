@@ -50,10 +50,12 @@ def write_documents(folder: Path) -> list[Path]:
     return files
 
 
-def plan(files: Sequence[Path], *, anchor: str = "ridge", null_replicates: int = NULLS) -> list[Cell]:
+def plan(
+    files: Sequence[Path], *, anchor: str = "ridge", null_replicates: int = NULLS, every: int = 1
+) -> list[Cell]:
     """The cells of the small study."""
     return ts.cells(
-        "embedded",
+        ts.LanguageSource("embedded", every),
         files,
         seeds=SEEDS,
         null_replicates=null_replicates,

@@ -15,7 +15,8 @@ import pytest
 from small_study import SmallStudy
 
 import transferstats
-from transferstats.cli import BAD_INPUT, FINDINGS, OK, USAGE, _cells, build_parser, main
+from transferstats.cli import BAD_INPUT, FINDINGS, OK, USAGE, build_parser, main
+from transferstats.designs import study_cells
 from transferstats.engine.journal import record_failure
 from transferstats.grid import TransferGrid
 from transferstats.lens.design import plain
@@ -24,6 +25,7 @@ from transferstats.lens.plan import RECIPES, FitPlan
 VERBS = (
     "run",
     "fit",
+    "lenses",
     "sweep",
     "status",
     "verify",
@@ -265,6 +267,10 @@ BAD_INPUT_CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "too many units": (("sweep", "--units", "10000", "--store", "s"), "bring more documents"),
     "every layer but one": (("sweep", "--every", "0", "--store", "s"), "every=0: 1 takes all layers"),
     "every and images": (("sweep", "--every", "2", "--dataset", "digits", "--store", "s"), "for language models"),
+    "lenses of two datasets": (
+        ("lenses", "--out", "s"),
+        "lenses are those of one dataset: give a single --dataset",
+    ),
     "no such seed": (("fit", "--seed", "7", "--store", "s"), "--seed 7: this study has seeds 0 to 4"),
     "half-width 0": (("plan", "{losses}", "--half-width", "0"), "half_width must be a positive number"),
     "unknown drawing": (("plan", "{losses}", "--out", "plan.gif"), "use a name that ends in .svg, .pdf or .png"),
@@ -342,11 +348,11 @@ STUDY = ("--seeds", 2, "--units", 16, "--unit-tokens", 48, "--max-steps", 1, "--
 
 def test_null_replicates_are_as_many_as_seeds_and_recipes_are_plans(document_files: list[Path]) -> None:
     arguments = ["sweep", "--dataset", str(document_files[0]), "--seeds", "3", "--units", "10"]
-    cells = _cells(build_parser().parse_args(arguments))
+    cells = study_cells(build_parser().parse_args(arguments))
     assert [cell.config["world"] for cell in cells] == ["null"] * 3 + ["observed"] * 3  # longest first
     assert cells[0].config["fit"] == plain(FitPlan())
     published = [*arguments, "--recipe", "belrose2023", "--max-steps", "40", "--null-replicates", "0"]
-    cells = _cells(build_parser().parse_args(published))
+    cells = study_cells(build_parser().parse_args(published))
     assert len(cells) == 3
     assert cells[0].config["fit"] == plain(replace(RECIPES["belrose2023"], max_steps=40))
 
@@ -370,6 +376,18 @@ def test_fit_sweep_and_run_share_a_store(document_files: list[Path], tmp_path: P
     other = command("sweep", *options, "--anchor", "shared")
     assert other.returncode == BAD_INPUT
     assert "fit.anchor is 'ridge' there and 'shared' here" in other.stderr
+
+
+def test_lenses_are_written_for_tuned_lens(document_files: list[Path], tmp_path: Path, inside: Inside) -> None:
+    options = ("--dataset", document_files[0], *STUDY, "--seed", 1, "--out", tmp_path / "mine")
+    code, out, errors = inside("lenses", *options)
+    assert code == OK, errors
+    assert "lenses of python_small seed 1 for tuned-lens, with certificates.csv" in out
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {
+        "params.pt",
+        "config.json",
+        "certificates.csv",
+    }
 
 
 def test_compare_prints_differences_and_writes_a_report(losses: Path, tmp_path: Path, inside: Inside) -> None:

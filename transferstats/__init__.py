@@ -56,6 +56,7 @@ _HOMES: dict[str, str] = {
     "sweep": "transferstats.engine",
     "table": "transferstats.reporting",
     "vision_cells": "transferstats.lens.vision_study",
+    "write_lenses": "transferstats.lens.export",
 }
 
 __all__ = [
@@ -103,6 +104,7 @@ __all__ = [
     "sweep",
     "table",
     "vision_cells",
+    "write_lenses",
 ]
 
 
@@ -136,6 +138,7 @@ if TYPE_CHECKING:
     from transferstats.evidence import evaluate
     from transferstats.grid import TransferGrid
     from transferstats.lens.examples import known_truth_cells
+    from transferstats.lens.export import write_lenses
     from transferstats.lens.language import Encoding, LanguageSource
     from transferstats.lens.plan import FitPlan
     from transferstats.lens.preprocessing import Preprocessing

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from queue import Queue
 from typing import TYPE_CHECKING, Any
@@ -15,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 import transferstats
 from transferstats import commands
 from transferstats.commands import OK
+from transferstats.designs import LOCAL, lens_cells, study_cells, study_options
 from transferstats.errors import DesignError, TransferstatsError
-from transferstats.lens.plan import ANCHORS, PRECISIONS, RECIPES
+from transferstats.lens.plan import READOUTS
 
 if TYPE_CHECKING:
     from transferstats.engine import Cell, SweepReport
-
-LOCAL, DEFAULT_RECIPE, DATASETS, DOCUMENTS = "local", "default", ("python", "kjv"), 100
 
 UNCERTIFIED = (
     "these lenses carry no convergence certificate: how far each is from its own minimum is unknown, and a "
@@ -75,11 +72,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"transferstats {transferstats.__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     run = commands.add_verb(verbs, "run", run_study, "sweep, evaluate and report in one go")
-    _study_options(run)
+    study_options(run)
     commands.evidence_options(run)
     run.add_argument("--out", default="report", help="folder of the report (default: %(default)s)")
     fit = commands.add_verb(verbs, "fit", run_fit, "compute the cells of one seed, or score ready-made lenses")
-    _study_options(fit)
+    study_options(fit)
     fit.add_argument("--seed", type=int, help="which of the seeds (default: 0)")
     fit.add_argument(
         "--lens",
@@ -87,7 +84,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="score ready-made lenses instead of fitting any: a folder of tuned-lens (params.pt, config.json) or "
         "the .pt file of a Jacobian lens; repeat it, one a seed",
     )
-    _study_options(
+    lenses = commands.add_verb(
+        verbs, "lenses", run_lenses, "fit the lenses of one seed again and write them for tuned-lens"
+    )
+    study_options(lenses)
+    lenses.add_argument("--seed", type=int, help="which of the seeds (default: 0)")
+    lenses.add_argument("--readout", default="own", choices=READOUTS, help="(default: own)")
+    lenses.add_argument("--out", required=True, help="folder to write to")
+    study_options(
         commands.add_verb(verbs, "sweep", run_sweep, "compute the cells of a study that its store lacks")
     )
     status = commands.add_verb(
@@ -103,132 +107,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     r_path.add_argument("--python", action="store_true", help="path of this Python instead, for reticulate")
     return parser
-
-
-def _study_options(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--subject",
-        default="embedded",
-        help="language model: a directory, a .gguf file, a hub id, or 'embedded' (default); image classifier: a "
-        "directory, or embedded:NAME such as embedded:resnet-0; simulated, with a known answer: known:iterative, "
-        "known:trap, known:pipeline:DIAL",
-    )
-    verb.add_argument(
-        "--dataset",
-        action="append",
-        help="domain shipped, .jsonl(.gz) file, folder of .txt files; repeat for several (default: python, kjv); "
-        "images: an IDX or .npz file, a folder with a sub-folder of images a class, or 'digits'",
-    )
-    verb.add_argument("--seeds", type=int, default=5, help="independent lens trainings (default: %(default)s)")
-    verb.add_argument(
-        "--null-replicates",
-        type=int,
-        help="runs of the pipeline in the world where one lens is right for every layer; 0 leaves C3 untested "
-        "(default: as many as seeds)",
-    )
-    verb.add_argument("--recipe", choices=tuple(RECIPES), default=DEFAULT_RECIPE, help="how lenses are trained")
-    verb.add_argument("--anchor", choices=ANCHORS, help="where own lenses start (default: as in the recipe)")
-    verb.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        help="of the gradients: bfloat16 halves the time of training where the processor multiplies it; all "
-        "losses are float32 (default: as in the recipe)",
-    )
-    verb.add_argument(
-        "--every", type=int, help="only every n-th layer of a language model, from the first on (default: all)"
-    )
-    verb.add_argument("--alignment", help="none, pad or procrustes: for images, where layers differ in width")
-    verb.add_argument(
-        "--units", type=int, help="units scored (default: 100 documents; one image in five, at most 2000)"
-    )
-    verb.add_argument(
-        "--unit-tokens", type=int, default=96, help="tokens scored of a document (default: %(default)s)"
-    )
-    verb.add_argument("--max-steps", type=int, help="most kl steps a lens (default: as in the recipe)")
-    verb.add_argument("--store", default="runs/embedded", help="folder of finished cells (default: %(default)s)")
-    verb.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells side by side (default: cores)")
-    verb.add_argument(
-        "--engine",
-        type=_engine,
-        default=LOCAL,
-        metavar="ADDRESS",
-        help="local processes (default), or a Dask scheduler: tcp://host:port (extra 'cluster'); its workers see "
-        "subject and datasets under the same paths, and with --device cuda were started with --resources GPU=1",
-    )
-    verb.add_argument(
-        "--shard", type=_shard, metavar="I/N", help="i/n: only every n-th cell, counted from 0 (job arrays)"
-    )
-    verb.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
-
-
-KNOWN = "known:"
-
-FITTING = ("seed", "null_replicates", "max_steps", "anchor", "precision", "every", "alignment")
-"""Options without a meaning for ready-made lenses."""
-
-
-def _lens_cells(arguments: argparse.Namespace) -> list[Cell]:
-    given = [f"--{name.replace('_', '-')}" for name in FITTING if getattr(arguments, name) is not None]
-    given += ["--recipe"] if arguments.recipe != DEFAULT_RECIPE else []
-    if given:
-        raise DesignError(f"{', '.join(given)} is about fitting, and --lens fits nothing: leave it out")
-    return transferstats.lens_cells(
-        arguments.subject,
-        arguments.dataset or DATASETS,
-        arguments.lens,
-        evaluation=_evaluation(arguments),
-        machine=transferstats.Machine(arguments.device),
-    )
-
-
-def _evaluation(arguments: argparse.Namespace) -> Any:
-    units = DOCUMENTS if arguments.units is None else arguments.units
-    return transferstats.EvaluationPlan(units=units, tokens=arguments.unit_tokens)
-
-
-def _cells(arguments: argparse.Namespace) -> list[Cell]:
-    from transferstats.lens.images import is_image_source
-
-    datasets = arguments.dataset or DATASETS
-    images = {dataset: is_image_source(dataset) for dataset in datasets}
-    if len(set(images.values())) > 1:
-        raise DesignError(
-            f"a study is about text or about images, and of these some are either: {', '.join(images)}"
-        )
-    vision = all(images.values())
-    if arguments.alignment is not None and not vision:
-        raise DesignError("--alignment is for images: the layers of a language model share one width")
-    recipe = "images" if vision and arguments.recipe == DEFAULT_RECIPE else arguments.recipe
-    chosen = {name: getattr(arguments, name) for name in ("max_steps", "anchor", "precision")}
-    replicates = arguments.null_replicates
-    design: dict[str, Any] = {
-        "seeds": arguments.seeds,
-        "null_replicates": arguments.seeds if replicates is None else replicates,
-        "fit": replace(RECIPES[recipe], **{k: v for k, v in chosen.items() if v is not None}),
-        "evaluation": None if vision and arguments.units is None else _evaluation(arguments),
-        "machine": transferstats.Machine(arguments.device),
-    }
-    known = arguments.subject.startswith(KNOWN)
-    if arguments.every is not None and (vision or known):
-        raise DesignError("--every is for language models: other subjects use all their layers")
-    if known:
-        if arguments.dataset:
-            raise DesignError("a subject whose answer is known brings its own documents: leave --dataset out")
-        return transferstats.known_truth_cells(*_known(arguments.subject), **design)
-    if vision:
-        alignment = arguments.alignment or "none"
-        return transferstats.vision_cells(arguments.subject, datasets, alignment=alignment, **design)
-    source = transferstats.LanguageSource(arguments.subject, 1 if arguments.every is None else arguments.every)
-    return transferstats.cells(source, datasets, **design)
-
-
-def _known(subject: str) -> tuple[str, float]:
-    """Kind and dial of "known:trap" or "known:pipeline:0.1"."""
-    kind, _, dial = subject.removeprefix(KNOWN).partition(":")
-    try:
-        return kind, float(dial) if dial else 0.0
-    except ValueError:
-        raise DesignError(f"the dial of {subject!r} is an angle in radians, such as 0.1 or inf") from None
 
 
 def _sweep(cells: Sequence[Cell], arguments: argparse.Namespace) -> SweepReport:
@@ -283,24 +161,6 @@ def _sweep_cluster(cells: Sequence[Cell], arguments: argparse.Namespace, todo: i
         )
 
 
-def _engine(text: str) -> str:
-    if text != LOCAL and "://" not in text:
-        raise argparse.ArgumentTypeError(
-            f"an engine is {LOCAL!r} or a Dask scheduler, tcp://host:port, not {text!r}"
-        )
-    return text
-
-
-def _shard(text: str) -> tuple[int, int]:
-    try:
-        index, count = (int(part) for part in text.split("/"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"a shard is i/n, such as 0/4, not {text!r}") from None
-    if not 0 <= index < count:
-        raise argparse.ArgumentTypeError(f"shard {text}: i counts from 0 and must be below n")
-    return index, count
-
-
 def _tell(outcome: SweepReport, store: str) -> int:
     print(f"{len(outcome.computed)} cells computed, {len(outcome.reused)} reused, in {store}")
     for failure in outcome.failures:
@@ -310,7 +170,7 @@ def _tell(outcome: SweepReport, store: str) -> int:
 
 def run_study(arguments: argparse.Namespace) -> int:
     """Verb ``run``."""
-    code = _tell(_sweep(_cells(arguments), arguments), arguments.store)
+    code = _tell(_sweep(study_cells(arguments), arguments), arguments.store)
     if code != OK:
         return code
     arguments.source = arguments.store
@@ -321,23 +181,43 @@ def run_study(arguments: argparse.Namespace) -> int:
 def run_fit(arguments: argparse.Namespace) -> int:
     """Verb ``fit``."""
     if arguments.lens:
-        code = _tell(_sweep(_lens_cells(arguments), arguments), arguments.store)
+        code = _tell(_sweep(lens_cells(arguments), arguments), arguments.store)
         print(UNCERTIFIED)
         return code
-    cells = _cells(arguments)
-    seed = arguments.seed or 0
-    chosen = [cell for cell in cells if cell.config["seed"] == seed]
-    if not chosen:
-        raise DesignError(f"--seed {seed}: this study has seeds 0 to {arguments.seeds - 1}")
+    cells = study_cells(arguments)
+    chosen = _of_seed(cells, arguments)
     store = transferstats.Store(arguments.store)
     store.claim(cells)
     store.plan(cells)  # all of them, so that the store knows what is still missing
     return _tell(_sweep(chosen, arguments), arguments.store)
 
 
+def _of_seed(cells: Sequence[Cell], arguments: argparse.Namespace) -> list[Cell]:
+    seed = arguments.seed or 0
+    chosen = [cell for cell in cells if cell.config["seed"] == seed]
+    if not chosen:
+        raise DesignError(f"--seed {seed}: this study has seeds 0 to {arguments.seeds - 1}")
+    return chosen
+
+
+def run_lenses(arguments: argparse.Namespace) -> int:
+    """Verb ``lenses``."""
+    from transferstats.progress import SweepProgress
+
+    cells = _of_seed(study_cells(arguments), arguments)
+    chosen = [cell for cell in cells if cell.config["world"] == "observed"]
+    if len(chosen) > 1:
+        raise DesignError("lenses are those of one dataset: give a single --dataset")
+    with SweepProgress(Queue(), 1) as progress:
+        report = progress.watch(chosen[0], 0, 1)
+        path = transferstats.write_lenses(chosen[0], arguments.out, readout=arguments.readout, report=report)
+    print(f"{path}: lenses of {chosen[0].label} for tuned-lens, with certificates.csv")
+    return OK
+
+
 def run_sweep(arguments: argparse.Namespace) -> int:
     """Verb ``sweep``."""
-    return _tell(_sweep(_cells(arguments), arguments), arguments.store)
+    return _tell(_sweep(study_cells(arguments), arguments), arguments.store)
 
 
 def run_status(arguments: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import small_study
 import torch
@@ -382,3 +383,42 @@ def test_one_set_of_lenses_is_described_and_supports_no_interval(
     assert ts.describe(grid).unsupported
     with pytest.raises(DesignError, match="seed"):
         ts.evaluate(grid, smallest=0.05)
+
+
+# --- lenses fitted here, for others ---
+
+
+def test_lenses_written_of_a_cell_are_those_that_it_scored(
+    small: small_study.SmallStudy, embedded_model: LanguageModel, tmp_path: Path
+) -> None:
+    """Written, read back and scored as anybody's: the same losses to the bit, and the same certificates."""
+    cell = next(one for one in small.cells if one.config["world"] == "observed" and one.config["seed"] == 1)
+    stored = ts.Store(small.store).read(cell.key)
+    folder = ts.write_lenses(cell, tmp_path / "mine")
+    (again,) = ts.lens_cells("embedded", [small.documents[0]], [folder], **OPTIONS)
+    columns = ["unit", "source", "target", "kl", "ce"]
+    ours, theirs = (table[table["readout"] == "lens"][columns] for table in (stored.table, run_cell(again).table))
+    pd.testing.assert_frame_equal(theirs.reset_index(drop=True), ours.reset_index(drop=True), check_exact=True)
+    said = pd.read_csv(folder / "certificates.csv")
+    kept = [row["held_out_kl"] for row in stored.record["certificates"] if row["readout"] == "own"]
+    assert said["held_out_kl"].tolist() == kept
+
+
+def test_a_shared_lens_is_written_once_a_layer(small: small_study.SmallStudy, tmp_path: Path) -> None:
+    cell = next(one for one in small.cells if one.config["world"] == "null")
+    read = read_lenses(ts.write_lenses(cell, tmp_path / "shared", readout="shared"))
+    assert len(read.lenses) == LAYERS
+    assert (read.lenses.weight == read.lenses.weight[0]).all()
+    with pytest.raises(DesignError, match="common map are fitted to the network itself"):
+        ts.write_lenses(cell, tmp_path / "tied", readout="tied")
+
+
+def test_what_the_format_has_no_place_for_is_refused(small: small_study.SmallStudy, tmp_path: Path) -> None:
+    skipping = small_study.plan(small.documents, every=3)[0]
+    known = ts.known_truth_cells("iterative", seeds=2, null_replicates=0)[0]
+    for cell in (skipping, known):
+        with pytest.raises(DesignError, match="a lens for each of their layers"):
+            ts.write_lenses(cell, tmp_path / "no")
+    with pytest.raises(DesignError, match="unknown readout 'logit': use one of own, tied, shared"):
+        ts.write_lenses(small.cells[0], tmp_path / "no", readout="logit")
+    assert not (tmp_path / "no").exists()

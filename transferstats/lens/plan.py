@@ -10,6 +10,7 @@ from transferstats.errors import DesignError
 METHODS: tuple[str, ...] = ("kl", "ridge")
 ANCHORS: tuple[str, ...] = ("ridge", "identity", "shared")
 OPTIMISERS: tuple[str, ...] = ("natural", "sgd")
+READOUTS: tuple[str, ...] = ("own", "tied", "shared")
 PRECISIONS: tuple[str, ...] = ("float32", "bfloat16")
 
 

@@ -170,6 +170,45 @@ def compute_world(
     subject: Subject, split: Split, config: dict[str, Any], rng: np.random.Generator, report: Report
 ) -> CellOutput:
     """The cell of any kind of subject, once its units are split; random numbers come from ``rng`` alone."""
+    observed = config["world"] == "observed"
+    made = fit_world(subject, split, config, rng, report)
+    scored, sample = made.states[2], made.samples[2]
+    record: dict[str, Any] = {"layers": list(subject.layers), "unit": subject.unit}
+    record |= {} if made.alignment is None else {"alignment": made.alignment}
+    names = ("train", "held_out", "evaluation")
+    record["rows"] = {name: one.n_rows for name, one in zip(names, made.states, strict=True)}
+    if observed:
+        similarities = layer_similarities(made.states[0].hidden)
+        record["similarities"] = {name: matrix.tolist() for name, matrix in similarities.items()}
+    record["certificates"] = made.certificates
+    table = _score(subject, made.fitted, scored, sample, report)
+    clusters = [subject.clusters[index] for index in split.evaluation]
+    if observed:
+        table += baselines(subject, scored, sample, split)
+    counts = scored.counts().cpu().numpy()
+    return CellOutput(
+        pd.concat([long_table(name, part, scored.units, clusters, counts) for name, part in table]), record
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FittedWorld:
+    """Lenses of one cell and what they were fitted to: states and samples of train, held-out and scored units.
+
+    certificates: one JSON row a lens. alignment: record of the alignment, where there is one.
+    """
+
+    states: Sequence[States]
+    samples: Sequence[Sample]
+    fitted: dict[str, Fitted]
+    certificates: list[dict[str, Any]]
+    alignment: dict[str, Any] | None
+
+
+def fit_world(
+    subject: Subject, split: Split, config: dict[str, Any], rng: np.random.Generator, report: Report
+) -> FittedWorld:
+    """The lenses of a cell, before any is scored."""
     draw = torch.Generator().manual_seed(int(rng.integers(2**62)))
     plan: FitPlan = plan_of(FitPlan, config["fit"])
     fold = split.folds[config["seed"]]
@@ -181,26 +220,14 @@ def compute_world(
     total = plan.max_steps * plan.batch * len(subject.layers)
     stats = moments(samples[0].hidden, samples[0].final)
     world = World(subject, plan, stats, draw, lambda stage, done: report(stage, done, total))
-    record: dict[str, Any] = {"layers": list(subject.layers), "unit": subject.unit}
-    record |= {} if alignment is None else {"alignment": alignment}
-    record["rows"] = {"train": states[0].n_rows, "held_out": states[1].n_rows, "evaluation": states[2].n_rows}
     generator: list[dict[str, Any]] = []
     if config["world"] == "null":
         samples, generator = world.replace_targets(samples, states)
-    else:
-        record["similarities"] = {name: m.tolist() for name, m in layer_similarities(states[0].hidden).items()}
     fitted = world.fit(samples, ladder=config["world"] == "observed")
-    record["certificates"] = [
+    certificates = [
         row for name, one in fitted.items() for row in certificate_rows(one.certificate, name, subject.layers)
-    ] + generator
-    table = _score(subject, fitted, states[2], samples[2], report)
-    clusters = [subject.clusters[index] for index in split.evaluation]
-    if config["world"] == "observed":
-        table += baselines(subject, states[2], samples[2], split)
-    counts = states[2].counts().cpu().numpy()
-    return CellOutput(
-        pd.concat([long_table(name, part, states[2].units, clusters, counts) for name, part in table]), record
-    )
+    ]
+    return FittedWorld(states, samples, fitted, certificates + generator, alignment)
 
 
 @dataclass(frozen=True, slots=True)

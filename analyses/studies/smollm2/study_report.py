@@ -1,0 +1,173 @@
+"""The pages about a real language model: the standard report, and the answers to the discussion.
+
+Every number comes from the stored losses; none is typed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import transferstats as ts
+from transferstats.grid import TransferGrid
+from transferstats.results import Claim, Estimate, Evidence
+from transferstats.stats.ladder import gap_closed
+from transferstats.stats.null import null_test, shared_lens_test
+from transferstats.stats.reliability import correlate_similarity
+
+SENTENCES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ('transfer penalties are "small but meaningfully non-zero"', ("C2", "C3", "C4")),
+    ('they "tend to increase the further away the layers are"', ("C5", "C8")),
+    ("one lens would serve every layer, because each layer updates one representation of the prediction", ("C7",)),
+)
+"""The discussion's sentences, and the claims that decide each."""
+PUBLISHED_SPEARMAN = "-0.78 is published for the tuned lens (Belrose et al. 2023, doi 10.48550/arXiv.2303.08112)"
+
+
+def write_report(grid: TransferGrid, published: TransferGrid | None, smallest: float, out: Path) -> str:
+    """Write report, losses and answers; returns the answers."""
+    evidence = ts.evaluate(grid, smallest)
+    ts.report(evidence, out)
+    grid.to_frame().to_parquet(out / "losses.parquet", compression="zstd", index=False)
+    text = answers(grid, evidence, published, smallest)
+    (out / "answers.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def answers(grid: TransferGrid, evidence: Evidence, published: TransferGrid | None, smallest: float) -> str:
+    """The page."""
+    later = grid.with_layers(grid.layers[1:])
+    sections = [
+        ("The discussion's sentences, and their verdicts", sentences(evidence)),
+        ("How small are the penalties?", sizes(grid, later, smallest)),
+        ("How much does one right lens explain?", explained(grid, later)),
+        ("Do they grow with distance, and in which direction?", list(claims(evidence, ("C5", "C6", "C8")))),
+        ("Does one lens serve every layer?", shared(grid, smallest)),
+        ("What the layer similarity predicts", similar(grid)),
+        ("The published recipe", recipes(grid, published)),
+        ("What this cannot show", limits(grid, evidence)),
+    ]
+    body = "\n\n".join(f"## {title}\n\n" + "\n".join(f"- {line}" for line in lines) for title, lines in sections)
+    return f"""# Lens transfer on {grid.subject}
+
+Written by `analyses/studies/smollm2/study.py`; every number comes from the stored losses (`losses.parquet`). The
+whole report is [index.html](index.html) and [report.pdf](report.pdf). Losses are kl in {grid.unit}; layers
+{", ".join(grid.layers)}; intervals are 95 % for new seeds and new documents; the smallest penalty of interest is
+{smallest:g} nats.
+
+{body}
+"""
+
+
+def spelled(one: Estimate, digits: int = 3) -> str:
+    """Estimate [low, high]."""
+    return f"{one.estimate:.{digits}f} [{one.conf_low:.{digits}f}, {one.conf_high:.{digits}f}]"
+
+
+def sentences(evidence: Evidence) -> list[str]:
+    """Each sentence with the verdicts of its claims on the average of the domains."""
+    name = evidence.claims[0].dataset
+    lines = []
+    for sentence, keys in SENTENCES:
+        found = [claim for claim in evidence.claims if claim.key in keys and claim.dataset == name]
+        lines.append(
+            f"{sentence}: " + "; ".join(f"{one.key} {one.title.lower()}: **{one.verdict}**" for one in found)
+        )
+    return lines
+
+
+def claims(evidence: Evidence, keys: Sequence[str]) -> Iterator[str]:
+    """Claims of every domain in words."""
+    for claim in evidence.claims:
+        if claim.key in keys:
+            yield f"{claim.key} {claim.dataset}: {claim.title} **{claim.verdict}**{_value(claim)} ({claim.reason})"
+
+
+def _value(claim: Claim) -> str:
+    return "" if claim.estimate is None else f", {spelled(claim.estimate)}"
+
+
+def sizes(grid: TransferGrid, later: TransferGrid, smallest: float) -> list[str]:
+    """Mean penalties with and without the embeddings, against the smallest penalty of interest."""
+    lines = []
+    for title, part in (("all layers", grid), ("without the embeddings", later)):
+        raw = ts.estimate(part, "mean")
+        verdicts = ts.relevance_test(raw, smallest=smallest).verdicts
+        lines += [
+            f"{title}, {one.dataset}: mean penalty {spelled(one)}: **{verdict.verdict}**"
+            for one, verdict in zip(raw, verdicts, strict=True)
+        ]
+    return lines
+
+
+def explained(grid: TransferGrid, later: TransferGrid) -> list[str]:
+    """What the shared-lens null leaves."""
+    if any(data.null is None for data in grid.datasets):
+        return ["not tested: no null replicates were run"]
+    lines = []
+    for title, part in (("all layers", grid), ("without the embeddings", later)):
+        test = null_test(part, "mean")
+        lines += [
+            f"{title}, {one.dataset}: {spelled(one)} nats beyond the null, which explains {spelled(share)} of the "
+            "mean penalty"
+            for one, share in zip(test.excess, test.share, strict=True)
+        ]
+    return lines
+
+
+def shared(grid: TransferGrid, smallest: float) -> list[str]:
+    """Shared-lens excess by layer, and how much of the gap from logit lens to own lens a shared lens closes."""
+    lines = []
+    for data in grid.datasets:
+        one = grid.with_datasets([data.name])
+        test = shared_lens_test(one, smallest)
+        excess, closed = test.test.estimates[-1], gap_closed(one, "shared").headline
+        lines.append(f"{data.name}: **{test.verdict}**")
+        lines += [
+            f"{data.name}, layer {layer}: {spelled(excess.pick(index))} nats; the shared lens closes "
+            f"{spelled(closed.pick(index), 2)} of the gap from logit lens to own lens"
+            for index, layer in enumerate(grid.layers)
+        ]
+    return lines
+
+
+def similar(grid: TransferGrid) -> list[str]:
+    """Spearman of penalty and covariance similarity."""
+    found = correlate_similarity(grid, "covariance", method=ts.Bootstrap(replicates=2000, rng=20230314))
+    lines = [f"{one.dataset}: Spearman {spelled(one, 2)} of penalty and covariance similarity" for one in found]
+    return [*lines, PUBLISHED_SPEARMAN]
+
+
+def recipes(grid: TransferGrid, published: TransferGrid | None) -> list[str]:
+    """Penalties of the published recipe beside those of converged lenses, on the domains that have both."""
+    if published is None:
+        return ["not run here: `--published DOMAIN` trains it beside"]
+    lines = []
+    for data in published.datasets:
+        for title, one in (("published recipe", published), ("converged lenses", grid)):
+            part = one.with_datasets([data.name])
+            mean, asymmetry = ts.estimate(part, "mean").headline, ts.estimate(part, "asymmetry").headline
+            lines.append(
+                f"{data.name}, {title}: mean penalty {spelled(mean)}, forward minus backward {spelled(asymmetry)}"
+            )
+    return lines
+
+
+def limits(grid: TransferGrid, evidence: Evidence) -> list[str]:
+    """What was left out, from the study itself."""
+    study: dict[str, Any] = grid.provenance["study"]
+    judged = grid.certificates[grid.certificates["readout"] != "tied"]
+    documents = ", ".join(f"{data.name} {len(data.units)}" for data in grid.datasets)
+    tokens = study["encoding"]["max_tokens"]
+    seeds = min(len(data.seeds) for data in grid.datasets)
+    lines = [
+        *grid.provenance.get("caveats", ()),
+        f"{seeds} seeds, each on its own fold of documents, of which {tokens} tokens at most were read; documents "
+        f"scored: {documents}.",
+        f"{int(judged['converged'].sum())} of {len(judged)} lenses hold a certificate; penalties of the others "
+        "may be those of unfinished lenses.",
+        f"Gradients were taken in {study['fit']['precision']}; everything that is measured is float32.",
+        "One model; other models, other domains and longer contexts are not in these intervals.",
+    ]
+    return lines + sorted({caveat for claim in evidence.claims for caveat in claim.caveats})

@@ -1,0 +1,164 @@
+"""What verbs that compute are told: the options of a study, and the cells that they plan."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import transferstats
+from transferstats.errors import DesignError
+from transferstats.lens.plan import ANCHORS, PRECISIONS, RECIPES
+
+if TYPE_CHECKING:
+    from transferstats.engine import Cell
+
+LOCAL, DEFAULT_RECIPE, DATASETS, DOCUMENTS = "local", "default", ("python", "kjv"), 100
+
+
+def study_options(verb: argparse.ArgumentParser) -> None:
+    """Subject, datasets, design, and where it is computed."""
+    verb.add_argument(
+        "--subject",
+        default="embedded",
+        help="language model: a directory, a .gguf file, a hub id, or 'embedded' (default); image classifier: a "
+        "directory, or embedded:NAME such as embedded:resnet-0; simulated, with a known answer: known:iterative, "
+        "known:trap, known:pipeline:DIAL",
+    )
+    verb.add_argument(
+        "--dataset",
+        action="append",
+        help="domain shipped, .jsonl(.gz) file, folder of .txt files; repeat for several (default: python, kjv); "
+        "images: an IDX or .npz file, a folder with a sub-folder of images a class, or 'digits'",
+    )
+    verb.add_argument("--seeds", type=int, default=5, help="independent lens trainings (default: %(default)s)")
+    verb.add_argument(
+        "--null-replicates",
+        type=int,
+        help="runs of the pipeline in the world where one lens is right for every layer; 0 leaves C3 untested "
+        "(default: as many as seeds)",
+    )
+    verb.add_argument("--recipe", choices=tuple(RECIPES), default=DEFAULT_RECIPE, help="how lenses are trained")
+    verb.add_argument("--anchor", choices=ANCHORS, help="where own lenses start (default: as in the recipe)")
+    verb.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="of the gradients: bfloat16 halves the time of training where the processor multiplies it; all "
+        "losses are float32 (default: as in the recipe)",
+    )
+    verb.add_argument(
+        "--every", type=int, help="only every n-th layer of a language model, from the first on (default: all)"
+    )
+    verb.add_argument("--alignment", help="none, pad or procrustes: for images, where layers differ in width")
+    verb.add_argument(
+        "--units", type=int, help="units scored (default: 100 documents; one image in five, at most 2000)"
+    )
+    verb.add_argument(
+        "--unit-tokens", type=int, default=96, help="tokens scored of a document (default: %(default)s)"
+    )
+    verb.add_argument("--max-steps", type=int, help="most kl steps a lens (default: as in the recipe)")
+    verb.add_argument("--store", default="runs/embedded", help="folder of finished cells (default: %(default)s)")
+    verb.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells side by side (default: cores)")
+    verb.add_argument(
+        "--engine",
+        type=_engine,
+        default=LOCAL,
+        metavar="ADDRESS",
+        help="local processes (default), or a Dask scheduler: tcp://host:port (extra 'cluster'); its workers see "
+        "subject and datasets under the same paths, and with --device cuda were started with --resources GPU=1",
+    )
+    verb.add_argument(
+        "--shard", type=_shard, metavar="I/N", help="i/n: only every n-th cell, counted from 0 (job arrays)"
+    )
+    verb.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
+
+
+KNOWN = "known:"
+
+FITTING = ("seed", "null_replicates", "max_steps", "anchor", "precision", "every", "alignment")
+"""Options without a meaning for ready-made lenses."""
+
+
+def lens_cells(arguments: argparse.Namespace) -> list[Cell]:
+    """Cells that score ready-made lenses."""
+    given = [f"--{name.replace('_', '-')}" for name in FITTING if getattr(arguments, name) is not None]
+    given += ["--recipe"] if arguments.recipe != DEFAULT_RECIPE else []
+    if given:
+        raise DesignError(f"{', '.join(given)} is about fitting, and --lens fits nothing: leave it out")
+    return transferstats.lens_cells(
+        arguments.subject,
+        arguments.dataset or DATASETS,
+        arguments.lens,
+        evaluation=_evaluation(arguments),
+        machine=transferstats.Machine(arguments.device),
+    )
+
+
+def _evaluation(arguments: argparse.Namespace) -> Any:
+    units = DOCUMENTS if arguments.units is None else arguments.units
+    return transferstats.EvaluationPlan(units=units, tokens=arguments.unit_tokens)
+
+
+def study_cells(arguments: argparse.Namespace) -> list[Cell]:
+    """Cells of the study that the options describe."""
+    from transferstats.lens.images import is_image_source
+
+    datasets = arguments.dataset or DATASETS
+    images = {dataset: is_image_source(dataset) for dataset in datasets}
+    if len(set(images.values())) > 1:
+        raise DesignError(
+            f"a study is about text or about images, and of these some are either: {', '.join(images)}"
+        )
+    vision = all(images.values())
+    if arguments.alignment is not None and not vision:
+        raise DesignError("--alignment is for images: the layers of a language model share one width")
+    recipe = "images" if vision and arguments.recipe == DEFAULT_RECIPE else arguments.recipe
+    chosen = {name: getattr(arguments, name) for name in ("max_steps", "anchor", "precision")}
+    replicates = arguments.null_replicates
+    design: dict[str, Any] = {
+        "seeds": arguments.seeds,
+        "null_replicates": arguments.seeds if replicates is None else replicates,
+        "fit": replace(RECIPES[recipe], **{k: v for k, v in chosen.items() if v is not None}),
+        "evaluation": None if vision and arguments.units is None else _evaluation(arguments),
+        "machine": transferstats.Machine(arguments.device),
+    }
+    known = arguments.subject.startswith(KNOWN)
+    if arguments.every is not None and (vision or known):
+        raise DesignError("--every is for language models: other subjects use all their layers")
+    if known:
+        if arguments.dataset:
+            raise DesignError("a subject whose answer is known brings its own documents: leave --dataset out")
+        return transferstats.known_truth_cells(*_known(arguments.subject), **design)
+    if vision:
+        alignment = arguments.alignment or "none"
+        return transferstats.vision_cells(arguments.subject, datasets, alignment=alignment, **design)
+    source = transferstats.LanguageSource(arguments.subject, 1 if arguments.every is None else arguments.every)
+    return transferstats.cells(source, datasets, **design)
+
+
+def _known(subject: str) -> tuple[str, float]:
+    """Kind and dial of "known:trap" or "known:pipeline:0.1"."""
+    kind, _, dial = subject.removeprefix(KNOWN).partition(":")
+    try:
+        return kind, float(dial) if dial else 0.0
+    except ValueError:
+        raise DesignError(f"the dial of {subject!r} is an angle in radians, such as 0.1 or inf") from None
+
+
+def _engine(text: str) -> str:
+    if text != LOCAL and "://" not in text:
+        raise argparse.ArgumentTypeError(
+            f"an engine is {LOCAL!r} or a Dask scheduler, tcp://host:port, not {text!r}"
+        )
+    return text
+
+
+def _shard(text: str) -> tuple[int, int]:
+    try:
+        index, count = (int(part) for part in text.split("/"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a shard is i/n, such as 0/4, not {text!r}") from None
+    if not 0 <= index < count:
+        raise argparse.ArgumentTypeError(f"shard {text}: i counts from 0 and must be below n")
+    return index, count
