@@ -5,6 +5,8 @@ STORE  ?= runs/embedded
 OUT    ?= report
 # Smallest penalty of interest, nats per token: 0.05 nats is a change of the next token's probability by 5 %.
 SMALLEST ?= 0.05
+# Tests side by side; each takes one core.
+JOBS ?= 2
 
 BIN := $(VENV)/bin
 # Without compiling what is installed: half a minute, most of it for modules that nobody imports.
@@ -16,7 +18,7 @@ report: $(VENV)/.lens
 	$(BIN)/transferstats run --smallest $(SMALLEST) --store $(STORE) --out $(OUT)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 # Nine minutes of one core when last measured; QUICK=--quick for less. Resumable.
 coverage: $(VENV)/.dev

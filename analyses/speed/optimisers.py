@@ -37,6 +37,8 @@ from transferstats.lens.translator import Translators, moments
 OUT = Path(__file__).resolve().parents[2] / "reports" / "speed"
 RATES: dict[str, tuple[float, ...]] = {"adam": (3e-4, 1e-3, 3e-3), "muon": (1e-3, 3e-3, 1e-2)}
 STEPS: tuple[int, ...] = (64, 256, 1024)
+NATURAL: dict[str, str] = {"natural": "float32", "natural, bfloat16": "bfloat16"}
+"""The descent of this package, and the precision of its gradients."""
 Optimiser = Callable[[Sequence[Tensor], float], torch.optim.Optimizer]
 
 
@@ -49,7 +51,8 @@ class Contender(NamedTuple):
 
 def contenders() -> Iterator[Contender]:
     """All of them."""
-    yield Contender("natural", FitPlan().learning_rate)
+    for name in NATURAL:
+        yield Contender(name, FitPlan().learning_rate)
     yield from (Contender(name, rate) for name, rates in RATES.items() for rate in rates)
 
 
@@ -69,9 +72,11 @@ OF_MATRICES: dict[str, Optimiser] = {"adam": adam, "muon": muon}
 def descend(problem: Problem, start: Start, contender: Contender, steps: int) -> Translators:
     """The lenses after some steps from the ridge start."""
     rng = torch.Generator().manual_seed(0)
-    if contender.name == "natural":
+    if contender.name in NATURAL:
+        plan = replace(problem.plan, max_steps=steps, precision=NATURAL[contender.name])
+        problem = replace(problem, plan=plan)
         descent = NaturalDescent(problem, start.lenses, start.stats, start.strength, rng)
-        for milestone, _ in replace(problem.plan, max_steps=steps).milestones():
+        for milestone, _ in plan.milestones():
             lenses = descent.run_to(milestone, None)
         return lenses
     return elementwise(problem, start.lenses, contender, steps, rng)

@@ -66,9 +66,13 @@ class Head:
         """Size V of the vocabulary (or number of classes)."""
         return self.weight.shape[0]
 
-    def logits(self, x: Tensor) -> Tensor:
-        """(n, d) normed states -> (n, V) logits. Callers keep n to one chunk."""
-        raw = torch.addmm(self.bias, x, self.weight.T)
+    def logits(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """(n, d) normed states -> (n, V) logits. Callers keep n to one chunk.
+
+        ``weight``: this head's in another precision, which is then that of the logits.
+        """
+        weight = self.weight if weight is None else weight
+        raw = torch.addmm(self.bias.to(weight), x.to(weight), weight.T)
         return raw if self.softcap is None else self.softcap * torch.tanh(raw / self.softcap)
 
     def decode(self, z: Tensor) -> Tensor:
@@ -185,12 +189,11 @@ def final_targets(head: Head, final: Tensor, labels: Tensor) -> Targets:
 
 
 def expectation(head: Head, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(q, W^T q): what a head without softcap predicts from normed states x (n, d), one chunk of them.
+    """(q, W^T q): what a head predicts from normed states x (n, d), one chunk of them.
 
     ``weight``: the head's, in the precision of both products; q (n, V) and W^T q (n, d) are float32.
     """
-    logits = torch.addmm(head.bias.to(weight), x.to(weight), weight.T)
-    q = torch.softmax(logits, dim=-1, dtype=torch.float32)
+    q = torch.softmax(head.logits(x, weight), dim=-1, dtype=torch.float32)
     return q, (q.to(weight) @ weight).float()
 
 
