@@ -250,6 +250,19 @@ def test_a_softcapped_head_is_fitted_too() -> None:
     assert bool((certificate.held_out_kl > 0).all())
 
 
+def test_each_lens_keeps_the_rate_that_serves_it_best() -> None:
+    """A rate at which every lens diverges, and one at which none does: the latter is kept."""
+    head, sample = world()
+    train, held_out = halves(sample)
+    wild, tame = 50.0, PLAN.learning_rate
+    diverged, _ = fit(head, train, held_out, replace(PLAN, learning_rate=wild))
+    chosen, certificate = fit(head, train, held_out, replace(PLAN, learning_rate=wild, slower=(tame,)))
+    assert (mean_kl(head, chosen, held_out) < mean_kl(head, diverged, held_out) - OPTIMUM).all()
+    alone, _ = fit(head, train, held_out, replace(PLAN, learning_rate=tame))
+    assert (mean_kl(head, chosen, held_out) - mean_kl(head, alone, held_out)).abs().max() < OPTIMUM
+    assert (certificate.steps > 0).all()
+
+
 def test_bfloat16_gradients_end_at_the_same_minimum() -> None:
     head, sample = world()
     train, held_out = halves(sample)
@@ -356,6 +369,8 @@ def test_lenses_may_start_from_the_identity() -> None:
         {"method": "ridge", "anchor": "identity"},
         {"method": "adam"},
         {"optimiser": "adam"},
+        {"precision": "float16"},
+        {"optimiser": "sgd", "slower": (0.01,)},
         {"anchor": "mean"},
         {"strengths": ()},
         {"strengths": (0.0, 1.0)},

@@ -5,7 +5,8 @@ The kl of an affine lens is nearly convex, so a lens is defined by its minimum, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -91,12 +92,35 @@ def fit_lenses(
         return start.lenses, Certificate(
             start.kl, start.kl, train_kl, unknown, nothing, start.strength, nothing.bool()
         )
+    rates = (problem.plan.learning_rate, *problem.plan.slower)
+    fits = [
+        _fit_at(replace(problem, plan=replace(problem.plan, learning_rate=r)), start, rng, progress) for r in rates
+    ]
+    return reduce(_better, fits)
+
+
+def _fit_at(
+    problem: Problem, start: Start, rng: torch.Generator, progress: Progress | None
+) -> tuple[Translators, Certificate]:
+    """The lenses at the end of one descent, at the plan's first rate."""
     descent: Descent
     if problem.plan.optimiser == "sgd":
         descent = StochasticDescent(problem, start.lenses, rng)
     else:
         descent = NaturalDescent(problem, start.lenses, start.stats, start.strength, rng)
     return _descend(descent, problem, start, progress)
+
+
+def _better(
+    one: tuple[Translators, Certificate], other: tuple[Translators, Certificate]
+) -> tuple[Translators, Certificate]:
+    """For each lens, the fit of lower held-out kl, with its own certificate."""
+    choose = other[1].held_out_kl < one[1].held_out_kl
+    kept = {
+        field.name: torch.where(choose, getattr(other[1], field.name), getattr(one[1], field.name))
+        for field in fields(Certificate)
+    }
+    return _merge(choose, other[0], one[0]), Certificate(**kept)
 
 
 def _descend(

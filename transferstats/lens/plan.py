@@ -28,6 +28,9 @@ class FitPlan:
     strengths: ridge strengths tried; each lens keeps the one with the least held-out kl.
     batch: rows a step and lens. learning_rate: of the natural gradient, falling with the square root of the
         steps after the first ``constant``; of sgd, at its first step. momentum: heavy ball, or Nesterov's.
+    slower: further rates of the natural gradient; each lens is fitted with all of them, and keeps the descent of
+        the least held-out kl. Curvature that grows on the way makes a rate too high for some lenses that is right
+        for others.
     weight_decay: of sgd. damping: of the natural gradient, share of the mean output curvature added to its
         diagonal.
     first, max_steps: iterates are averaged since the last doubling of ``first``, up to ``max_steps``.
@@ -48,6 +51,7 @@ class FitPlan:
     strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     batch: int = 320
     learning_rate: float = 0.007
+    slower: tuple[float, ...] = ()
     momentum: float = 0.9
     weight_decay: float = 0.0
     damping: float = 1e-2
@@ -72,6 +76,8 @@ class FitPlan:
             raise DesignError(
                 f"ridge lenses anchored in the {self.anchor} lens are that lens, and every penalty is 0: use kl"
             )
+        if self.slower and self.optimiser != "natural":
+            raise DesignError(f"further rates are tried by the natural gradient, not by {self.optimiser}")
         if not self.strengths or min(self.strengths) <= 0 or min(self.batch, self.constant, self.first) < 1:
             raise DesignError("a fit needs ridge strengths above 0, and batch, constant and first of at least 1")
 
@@ -86,10 +92,11 @@ class FitPlan:
             steps *= 2
 
 
-IMAGES = FitPlan(batch=256, learning_rate=0.06, damping=0.1, max_steps=8192)
+IMAGES = FitPlan(batch=256, learning_rate=0.06, slower=(0.012,), damping=0.1, max_steps=8192)
 """For image classifiers: one row an image, so a fold has hundreds or thousands of rows and steps are cheap. Few
 classes inform few output directions; with more damping the others allow larger steps, and lenses converged on
-networks of ten classes where the plan for language left the shared lens of aligned layers on its way."""
+networks of ten classes where the plan for language left the shared lens of aligned layers on its way. The lower
+rate is for late layers, whose first predictions are almost certain: there the higher one overshoots."""
 
 RECIPES: dict[str, FitPlan] = {
     "default": FitPlan(),

@@ -217,7 +217,7 @@ def fit_world(
     states.append(subject.capture(split.evaluation.tolist(), max_rows=config["evaluation"].get("tokens")))
     states, alignment = aligned_states(config.get("alignment"), states)
     samples = [sample_of(subject, one) for one in states]
-    total = plan.max_steps * plan.batch * len(subject.layers)
+    total = plan.max_steps * plan.batch * len(subject.layers) * (1 + len(plan.slower))
     stats = moments(samples[0].hidden, samples[0].final)
     world = World(subject, plan, stats, draw, lambda stage, done: report(stage, done, total))
     generator: list[dict[str, Any]] = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -98,16 +99,18 @@ def main() -> None:
     images = unseen_images(options.data, options.store)
     planned = {study: cells_of(study, images) for study in studies()}
     language = options.language or options.store / "language"
-    with local_pool(options.jobs) as pool:
-        for study, cells in planned.items():
-            sweep(cells, options.store / study.store, pool)
-        if options.language is None:
-            sweep(ts.cells("embedded", ["python", "kjv"], seeds=SEEDS), language, pool)
+    work = [(cells, options.store / study.store) for study, cells in planned.items()]
+    if options.language is None:
+        work.insert(0, (ts.cells("embedded", ["python", "kjv"], seeds=SEEDS), language))  # its cells take longest
+    # Several stores at once: three cells would leave one of two processes idle at the end of each.
+    with local_pool(options.jobs) as pool, ThreadPoolExecutor(options.jobs) as stores:
+        for swept in [stores.submit(sweep, cells, store, pool) for cells, store in work]:
+            swept.result()
     runs = [Run(*study, ts.read_grid(options.store / study.store)) for study in planned]
     print(write_report(runs, ts.read_grid(language), options.out))
 
 
-def sweep(cells: list[Cell], store: Path, pool: object) -> None:
+def sweep(cells: list[Cell], store: Path, pool: Executor) -> None:
     """Compute what a store lacks; the first failure ends the study."""
     outcome = ts.sweep(cells, store, executor=pool)
     if outcome.failures:
