@@ -150,7 +150,7 @@ def _sweep_cluster(cells: Sequence[Cell], arguments: argparse.Namespace, todo: i
     from transferstats.progress import SweepProgress
 
     messages: Queue[Any] = Queue()
-    gpu = arguments.device.startswith("cuda")
+    gpu = arguments.device != "cpu"
     with (
         open_cluster(arguments.engine, messages.put, gpu=gpu) as executor,
         SweepProgress(messages, todo) as progress,

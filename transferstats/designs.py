@@ -71,7 +71,11 @@ def study_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--shard", type=_shard, metavar="I/N", help="i/n: only every n-th cell, counted from 0 (job arrays)"
     )
-    verb.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
+    verb.add_argument(
+        "--device",
+        default="cpu",
+        help="torch device, or 'auto' to spread a language model over all accelerators (default: %(default)s)",
+    )
 
 
 KNOWN = "known:"

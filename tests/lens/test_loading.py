@@ -14,7 +14,14 @@ from tiny_models import VOCABULARY, make_model, make_tokenizer, save_gguf, save_
 
 import transferstats as ts
 from transferstats.errors import SubjectError
-from transferstats.lens.language import load_language_model, model_fingerprint
+from transferstats.lens.documents import read_documents
+from transferstats.lens.language import (
+    Encoding,
+    LanguageModel,
+    LanguageSubject,
+    load_language_model,
+    model_fingerprint,
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +43,18 @@ def test_a_saved_model_loads_as_it_was(saved: Path) -> None:
     assert torch.equal(loaded.model(ids).logits, make_model("Llama")(ids).logits)
     assert next(loaded.model.parameters()).dtype == torch.float32
     assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
+
+
+def test_blocks_spread_over_devices_give_the_same_states(embedded_model: LanguageModel) -> None:
+    """Without an accelerator all parts lie in this machine's memory; the path through accelerate is real."""
+    documents = read_documents("docstrings")
+    alone, spread = (
+        LanguageSubject(model, documents, Encoding(64, 64, 32)).capture([0, 1])
+        for model in (embedded_model, load_language_model("embedded", device="auto"))
+    )
+    assert torch.equal(spread.hidden.cpu(), alone.hidden)
+    assert torch.equal(spread.final.cpu(), alone.final)
+    assert torch.equal(spread.labels.cpu(), alone.labels)
 
 
 def test_half_precision_weights_load_in_float32(tmp_path: Path) -> None:

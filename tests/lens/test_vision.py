@@ -426,6 +426,7 @@ def test_designs_that_cannot_work_are_refused_before_anything_is_computed(place:
         ({"alignment": "cca"}, "unknown alignment"),
         ({"seeds": 1}, "at least 2 seeds"),
         ({"evaluation": ts.EvaluationPlan(units=500)}, "cannot give 500 evaluation units"),
+        ({"machine": ts.Machine("auto")}, "loaded on one device: name it"),
     ):
         with pytest.raises(DesignError, match=words):
             planned(*place, **changes)

@@ -30,6 +30,7 @@ MODEL_FILES = (
     "merges.txt",
 )  # endings of the files that decide what a model computes
 LEAST_SCORED = 2  # scored positions of the shortest window: one adds noise to the moments and almost no loss
+AUTO = "auto"
 BATCH_TOKENS = 4096  # tokens a forward pass; larger batches gain nothing on CPUs and little on accelerators
 
 
@@ -66,7 +67,10 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True)
 class LanguageModel:
-    """A loaded and verified model with its tokenizer."""
+    """A loaded and verified model with its tokenizer.
+
+    device: where its head is, and where states are gathered; blocks may lie on others.
+    """
 
     name: str
     model: Any
@@ -87,7 +91,8 @@ def load_language_model(source: str, *, device: str = "cpu", trust_remote_code: 
     ----------
     source: "embedded" (the model shipped with the package), a directory in Hugging Face format, a
         ``.gguf`` file, or a hub id. Weights are read from safetensors or GGUF only; pickles are refused.
-    device: torch device. trust_remote_code: run model code from the source; off unless asked for.
+    device: torch device, or "auto": blocks are spread over all accelerators here (accelerate's ``device_map``).
+    trust_remote_code: run model code from the source; off unless asked for.
 
     Raises
     ------
@@ -95,12 +100,22 @@ def load_language_model(source: str, *, device: str = "cpu", trust_remote_code: 
     """
     path, options = _resolve(source)
     options["trust_remote_code"] = trust_remote_code
+    options |= {"device_map": AUTO} if device == AUTO else {}
     tokenizer, model = _read_parts(source, path, options)
-    model = model.to(device).eval().requires_grad_(False)
+    model = (model if device == AUTO else model.to(device)).eval().requires_grad_(False)
     ids = tokenizer("The quick brown fox jumps over the lazy dog.", return_tensors="pt")["input_ids"]
     _check_ids(ids.max().item(), model.get_input_embeddings(), source)
-    anatomy = find_anatomy(model, ids.to(device))
-    return LanguageModel(Path(source).name, model, tokenizer, anatomy, torch.device(device))
+    _check_memory(model, source)
+    anatomy = find_anatomy(model, ids.to(model.get_input_embeddings().weight.device))
+    return LanguageModel(Path(source).name, model, tokenizer, anatomy, anatomy.head.weight.device)
+
+
+def _check_memory(model: Any, source: str) -> None:
+    # Weights that found no place pass by when they are needed; the head is needed all the time.
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise SubjectError(
+            f"{source!r} does not fit into the memory of the accelerators here: use more of them, or device cpu"
+        )
 
 
 def _read_parts(source: str, path: str, options: dict[str, Any]) -> tuple[Any, Any]:
@@ -111,7 +126,7 @@ def _read_parts(source: str, path: str, options: dict[str, Any]) -> tuple[Any, A
     logging.disable_progress_bar()  # it would cut the sweep's own in two
     weights = {"use_safetensors": None if "gguf_file" in options else True, "output_loading_info": True}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **options)
+        tokenizer = AutoTokenizer.from_pretrained(path, **{k: v for k, v in options.items() if k != "device_map"})
         model, info = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **weights, **options)
     except Exception as error:  # loaders raise whatever their parsers do
         raise SubjectError(f"cannot load {source!r} as a causal language model: {error}") from error
@@ -276,20 +291,22 @@ class LanguageSubject:
 
     def _forward(self, batch: list[tuple[int, list[int]]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         model, anatomy = self.language_model.model, self.language_model.anatomy
-        ids = torch.tensor([window for _, window in batch], device=self.language_model.device)
+        home = self.language_model.device
+        ids = torch.tensor([window for _, window in batch])
         kept: dict[int, Tensor] = {}
         with ExitStack() as stack, torch.no_grad():
             for position, module in enumerate((*anatomy.blocks[:: self.every], anatomy.norm)):
                 hook = _keep(kept, position)
                 stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
-            model(input_ids=ids, use_cache=False, logits_to_keep=1)
+            first = model.get_input_embeddings().weight.device
+            model(input_ids=ids.to(first), use_cache=False, logits_to_keep=1)
         scored = slice(self.encoding.skip, ids.shape[1] - 1)
         rows = [
-            kept[position][:, scored].reshape(-1, kept[position].shape[-1]).float()
+            kept[position][:, scored].reshape(-1, kept[position].shape[-1]).to(home, torch.float32)
             for position in range(len(kept))
         ]
-        labels = ids[:, self.encoding.skip + 1 :].reshape(-1)
-        unit = torch.tensor([unit for unit, _ in batch], device=ids.device)
+        labels = ids[:, self.encoding.skip + 1 :].reshape(-1).to(home)
+        unit = torch.tensor([unit for unit, _ in batch], device=home)
         unit = unit[:, None].expand(-1, ids.shape[1] - 1 - self.encoding.skip).reshape(-1)
         return torch.stack(rows[:-1]), rows[-1], labels, unit
 

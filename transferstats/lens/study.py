@@ -71,8 +71,8 @@ class EvaluationPlan:
 class Machine:
     """Where cells are computed; not part of their identity.
 
-    device: torch device. threads: CPU threads a cell; with 1 the numbers do not depend on the number of cores,
-    and cells run side by side.
+    device: torch device, or "auto" for a language model that needs several accelerators. threads: CPU threads a
+    cell; with 1 the numbers do not depend on the number of cores, and cells run side by side.
     """
 
     device: str = "cpu"

@@ -12,6 +12,7 @@ from transferstats.errors import DesignError
 from transferstats.lens import study
 from transferstats.lens.design import listed_worlds, place_of, plain, plan_cells, plan_of, split_of
 from transferstats.lens.images import Images, read_images
+from transferstats.lens.language import AUTO
 from transferstats.lens.networks import factory_place
 from transferstats.lens.plan import IMAGES, FitPlan
 from transferstats.lens.preprocessing import Preprocessing
@@ -60,6 +61,8 @@ def vision_cells(
     worlds = listed_worlds(seeds, null_replicates)
     source = subject if isinstance(subject, VisionSource) else VisionSource(str(subject))
     machine = machine or study.Machine()
+    if machine.device == AUTO:
+        raise DesignError("an image classifier is loaded on one device: name it, such as cuda")
     model = source.load(machine.device)
     images = [read_images(dataset, size=model.preprocessing.size) for dataset in datasets]
     for one in images:
