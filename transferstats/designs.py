@@ -69,7 +69,7 @@ def study_options(verb: argparse.ArgumentParser) -> None:
         "subject and datasets under the same paths, and with --device cuda were started with --resources GPU=1",
     )
     verb.add_argument(
-        "--shard", type=_shard, metavar="I/N", help="i/n: only every n-th cell, counted from 0 (job arrays)"
+        "--shard", type=shard, metavar="I/N", help="i/n: only every n-th cell, counted from 0 (job arrays)"
     )
     verb.add_argument(
         "--device",
@@ -158,7 +158,8 @@ def _engine(text: str) -> str:
     return text
 
 
-def _shard(text: str) -> tuple[int, int]:
+def shard(text: str) -> tuple[int, int]:
+    """(i, n) of "i/n"."""
     try:
         index, count = (int(part) for part in text.split("/"))
     except ValueError:

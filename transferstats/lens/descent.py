@@ -105,7 +105,10 @@ class NaturalDescent:
         self.weight = start.weight.clone()
         # The map is carried in centred form, z = h + A (h - mean) + c, which decouples slope from offset.
         self.offset = start.bias + (start.weight @ self.mean[:, :, None]).squeeze(-1)
-        self.input_inverse = _input_inverse(stats, strength)
+        damping = self.plan.input_damping
+        self.input_inverse = _input_inverse(
+            stats, strength if damping is None else torch.full_like(strength, damping)
+        )
         self.output_inverse = _output_inverse(problem, start, rng)
         self.velocity = (torch.zeros_like(self.weight), torch.zeros_like(self.offset))
         self.rows = _Rows(problem, rng)
@@ -198,7 +201,7 @@ def kl_slope(head: Head, z: Tensor, targets: Targets, precision: str = "float32"
 
 
 def _input_inverse(stats: Moments, strength: Tensor) -> Tensor:
-    """(G, d, d) inverse of the input covariance, ridged as the start was: silent directions stay put."""
+    """(G, d, d) inverse of the ridged input covariance: silent directions stay put."""
     scaling = inverse_scale(stats)
     standard = stats.covariance * scaling[:, :, None] * scaling[:, None, :]
     eye = torch.eye(scaling.shape[1], dtype=torch.float64, device=scaling.device)

@@ -91,8 +91,9 @@ def place_of(source: str) -> str:
 
 
 def plain(plan: Any) -> dict[str, Any]:
-    """A plan as JSON values."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(plan).items()}
+    """A plan as JSON values; options that are not used are not there, so that new ones change no key."""
+    given = {name: value for name, value in asdict(plan).items() if value is not None}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
 
 def plan_of(kind: type[Any], config: dict[str, Any]) -> Any:

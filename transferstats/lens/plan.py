@@ -32,7 +32,8 @@ class FitPlan:
         the least held-out kl. Curvature that grows on the way makes a rate too high for some lenses that is right
         for others.
     weight_decay: of sgd. damping: of the natural gradient, share of the mean output curvature added to its
-        diagonal.
+        diagonal. input_damping: share of the mean variance of the inputs, each scaled to 1, added to their
+        covariance in the natural gradient; None adds what the ridge start had.
     first, max_steps: iterates are averaged since the last doubling of ``first``, up to ``max_steps``.
     settle: steps from which held-out kl is measured, at every doubling, and a lens may be kept. A lens that is
         nearer to its start has another error than its minimum, and so has its penalty. Sgd keeps its last iterate,
@@ -55,6 +56,7 @@ class FitPlan:
     momentum: float = 0.9
     weight_decay: float = 0.0
     damping: float = 1e-2
+    input_damping: float | None = None
     constant: int = 32
     settle: int = 256
     first: int = 16
@@ -98,6 +100,11 @@ classes inform few output directions; with more damping the others allow larger 
 networks of ten classes where the plan for language left the shared lens of aligned layers on its way. The lower
 rate is for late layers, whose first predictions are almost certain: there the higher one overshoots."""
 
+WIDE = FitPlan(learning_rate=0.002, damping=1.0, input_damping=1.0, settle=128)
+"""For widths of several hundred. A natural step scatters with the number of parameters that it moves, divided by
+its rows: at a width of 576 the default plan scatters twenty times as much as at 128 and drives lenses away from their
+start. With more damping, directions that carry little move little, and the others can be learnt at this rate."""
+
 RECIPES: dict[str, FitPlan] = {
     "default": FitPlan(),
     "belrose2023": FitPlan(
@@ -109,6 +116,7 @@ RECIPES: dict[str, FitPlan] = {
         max_steps=250,
     ),
     "images": IMAGES,
+    "wide": WIDE,
 }
 """Named plans. "belrose2023" is the training of tuned-lens 0.2.0 (Belrose et al. 2023, doi
 10.48550/arXiv.2303.08112); where a fold has fewer rows than its batch, every step sees the whole fold."""

