@@ -250,6 +250,24 @@ def test_a_softcapped_head_is_fitted_too() -> None:
     assert bool((certificate.held_out_kl > 0).all())
 
 
+def test_input_damping_holds_directions_that_carry_little() -> None:
+    """Half of the directions, in general position, carry a twentieth of the others' size."""
+    head, sample = world()
+    draw = torch.Generator().manual_seed(5)
+    basis = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=draw))[0]
+    strong, weak = basis[:, : WIDTH // 2], basis[:, WIDTH // 2 :]
+    squeezed = replace(sample, hidden=sample.hidden @ (strong @ strong.T + 0.05 * weak @ weak.T))
+    train, held_out = halves(squeezed)
+    plan = replace(PLAN, strengths=(1e-4,), first=16, max_steps=16, settle=16)
+    start, _ = fit(head, train, held_out, replace(plan, method="ridge"))
+    moved = []
+    for damping in (None, 1.0):
+        lenses, certificate = fit(head, train, held_out, replace(plan, input_damping=damping))
+        assert (certificate.held_out_kl < certificate.start_kl).all()
+        moved.append(float(((lenses.weight - start.weight) @ weak).norm()))
+    assert moved[1] < moved[0] / 5
+
+
 def test_each_lens_keeps_the_rate_that_serves_it_best() -> None:
     """A rate at which every lens diverges, and one at which none does: the latter is kept."""
     head, sample = world()
@@ -381,7 +399,10 @@ def test_lenses_may_start_from_the_identity() -> None:
 )
 def test_a_plan_that_cannot_be_followed_is_refused(options: dict[str, object]) -> None:
     """A first measurement at 0 steps would double for ever; an unknown method would be taken for kl."""
-    with pytest.raises(DesignError, match=r"unknown (method|anchor|optimiser)|a fit needs|every penalty is 0"):
+    with pytest.raises(
+        DesignError,
+        match=r"unknown (method|anchor|optimiser|precision)|a fit needs|every penalty is 0|further rates",
+    ):
         FitPlan(**options)  # type: ignore[arg-type]
 
 

@@ -102,8 +102,8 @@ rate is for late layers, whose first predictions are almost certain: there the h
 
 WIDE = FitPlan(learning_rate=0.002, damping=1.0, input_damping=1.0, settle=128)
 """For widths of several hundred. A natural step scatters with the number of parameters that it moves, divided by
-its rows: at a width of 576 the default plan scatters twenty times as much as at 128 and drives lenses away from their
-start. With more damping, directions that carry little move little, and the others can be learnt at this rate."""
+its rows: at a width of 576 the default plan scatters twenty times as much as at 128, and drives lenses away from
+their start. With more damping, directions that carry little move little; the others are learnt at this rate."""
 
 RECIPES: dict[str, FitPlan] = {
     "default": FitPlan(),
