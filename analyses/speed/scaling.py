@@ -34,7 +34,8 @@ from transferstats.engine.cluster import open_cluster
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parents[1] / "reports" / "speed"
-FIT = ts.FitPlan(max_steps=64, settle=32)
+FIT = ts.FitPlan(max_steps=32, settle=16)
+ENCODING = ts.Encoding(max_tokens=128)
 UNITS = 50
 PROCESSES = 2
 MEMORY = """
@@ -62,14 +63,14 @@ class Sizes:
 
     units: tuple[int, ...] = (25, 50, 100, 200)
     every: tuple[int, ...] = (4, 2, 1)
-    seeds: tuple[int, ...] = (2, 4, 8)
+    seeds: tuple[int, ...] = (1, 2, 4)
     rounds: int = 3
     empty: int = 300
     outputs: tuple[int, ...] = (2048, 8192, 49152, 131072)
     rows: tuple[int, ...] = (1024, 4096)
 
 
-QUICK = Sizes((10,), (4,), (2,), 1, 20, (2048,), (256,))
+QUICK = Sizes((10,), (4,), (1,), 1, 20, (2048,), (256,))
 
 
 def plan(*, seeds: int = 2, units: int = UNITS, every: int = 1) -> list[ts.Cell]:
@@ -79,6 +80,7 @@ def plan(*, seeds: int = 2, units: int = UNITS, every: int = 1) -> list[ts.Cell]
         ["kjv"],
         seeds=8,
         fit=FIT,
+        encoding=ENCODING,
         evaluation=ts.EvaluationPlan(units=units),
     )
     return [cell for cell in cells if cell.config["seed"] < seeds]
