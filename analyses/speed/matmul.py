@@ -11,13 +11,13 @@ product of the shape of a chunk, in the same precision and the same run. FLOP co
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from peer import OUT, filled, machine_text, table
@@ -68,7 +68,7 @@ def timed(action: Callable[[], object], device: torch.device) -> float:
         action()
         _wait(device)
         found.append(time.perf_counter() - began)
-    return statistics.median(found[1:])
+    return float(np.median(found[1:]))
 
 
 def _wait(device: torch.device) -> None:
