@@ -44,8 +44,8 @@ def study_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="of the gradients: bfloat16 halves the time of training where the processor multiplies it; all "
-        "losses are float32 (default: as in the recipe)",
+        help="of the gradients: bfloat16 is faster where the processor multiplies it; all losses are float32 "
+        "(default: as in the recipe)",
     )
     verb.add_argument(
         "--every", type=int, help="only every n-th layer of a language model, from the first on (default: all)"

@@ -1,7 +1,7 @@
 """Share of the machine's own matrix-product rate that scoring and training reach, as V, d, L and rows grow.
 
 python analyses/speed/matmul.py --device cuda     writes reports/speed/matmul_cuda.md; without --device: cpu
-python analyses/speed/matmul.py --quick           seconds; writes into runs/speed_quick
+python analyses/speed/matmul.py --quick           one small case; writes into runs/speed_quick
 
 States, head and targets are random: rates do not depend on their values. The rate of the machine is that of one
 product of the shape of a chunk, in the same precision and the same run. FLOP counted are those of the floors:

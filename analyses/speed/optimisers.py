@@ -1,7 +1,7 @@
 """Natural gradient, Adam and Muon on the same lenses: held-out kl by time, and what each does to the penalties.
 
 python analyses/speed/optimisers.py             writes reports/speed/optimisers.md and optimisers.csv
-python analyses/speed/optimisers.py --quick     a minute; few steps, to see that it works
+python analyses/speed/optimisers.py --quick     few steps, to see that it works; writes into runs/speed_quick
 
 Every contender starts from the same ridge lenses, sees the same rows in the same order, as many a step, and is
 scored by the same function outside the clock. Adam and Muon are those of torch, each at several rates that fall
@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from peer import filled, machine_text, table
-from peer_contenders import QUICK, Clock, Setting, Work, load
+from peer import OUT, filled, machine_text, table
+from peer_contenders import QUICK, Clock, Setting, Work, load, penalty
 from torch import Tensor
 
 from transferstats.lens.descent import NaturalDescent, Problem, kl_slope
@@ -34,7 +34,6 @@ from transferstats.lens.study import sample_of
 from transferstats.lens.transfer import transfer_losses
 from transferstats.lens.translator import Translators, moments
 
-OUT = Path(__file__).resolve().parents[2] / "reports" / "speed"
 RATES: dict[str, tuple[float, ...]] = {"adam": (3e-4, 1e-3, 3e-3), "muon": (1e-3, 3e-3, 1e-2)}
 STEPS: tuple[int, ...] = (64, 256, 1024)
 NATURAL: dict[str, str] = {"natural": "float32", "natural, bfloat16": "bfloat16"}
@@ -130,7 +129,7 @@ def measure(work: Work, problem: Problem, steps_tried: Sequence[int]) -> pd.Data
 def penalties(head: Head, lenses: Translators, states: States, sample: Sample) -> dict[str, float]:
     """Mean penalty in kl over all layers, and without the embeddings, nats/token."""
     kl = transfer_losses(head, lenses, states, sample.targets).kl.mean(0)
-    gaps = kl - np.diagonal(kl)[None, :]
+    gaps = penalty(kl)
     off = ~np.eye(len(gaps), dtype=bool)
     return {"penalty": float(gaps[off].mean()), "penalty_later": float(gaps[1:, 1:][off[1:, 1:]].mean())}
 

@@ -319,7 +319,7 @@ def _gap(work: Work, lenses: Translators, states: States) -> float:
                 exact[0, source, target] = float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
                 exact[1, source, target] = float(-log_q.gather(1, states.labels[:, None]).mean())
     ours = np.stack([found.kl.mean(0), found.ce.mean(0)])
-    return float(np.abs(_penalty(ours) - _penalty(exact)).max())
+    return float(np.abs(penalty(ours) - penalty(exact)).max())
 
 
 def _logits(head: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -327,7 +327,7 @@ def _logits(head: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return raw if head.softcap is None else head.softcap * torch.tanh(raw / head.softcap)
 
 
-def _penalty(losses: Any) -> Any:
+def penalty(losses: Any) -> Any:
     """(..., source, target) losses minus those of the target's own lens."""
     return losses - np.diagonal(losses, axis1=-2, axis2=-1)[..., None, :]
 

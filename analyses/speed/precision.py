@@ -1,6 +1,6 @@
 """How exact losses are: float32 as the package computes them, and bfloat16 as it does not, against float64.
 
-python analyses/speed/precision.py     half a minute; writes reports/speed/precision.md
+python analyses/speed/precision.py     writes reports/speed/precision.md
 
 Lenses are ridge lenses of the shipped model. Bounds are those of the package: mean penalties within 1e-4 nats of
 float64, losses of single documents within 1e-3.
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from peer import OUT, filled, machine_text, table
-from peer_contenders import Setting, load
+from peer_contenders import Setting, load, penalty
 from torch import Tensor
 
 from transferstats.lens.descent import Problem
@@ -60,13 +60,8 @@ def naive(head: Head, lenses: Translators, states: States, logits: Logits) -> Fl
 
 def errors(found: FloatArray, exact: FloatArray) -> dict[str, float]:
     """Largest differences of mean penalties and of losses of single documents."""
-
-    def penalty(losses: FloatArray) -> FloatArray:
-        mean = losses.mean(0)
-        return np.asarray(mean - np.diagonal(mean)[None, :])
-
     return {
-        "mean_penalty": float(np.abs(penalty(found) - penalty(exact)).max()),
+        "mean_penalty": float(np.abs(penalty(found.mean(0)) - penalty(exact.mean(0))).max()),
         "loss_of_a_document": float(np.abs(found - exact).max()),
     }
 

@@ -1,7 +1,7 @@
 """What a sweep costs: growth with seeds, units, layers and vocabulary; engines side by side; overhead; memory.
 
 python analyses/speed/scaling.py             writes reports/speed/scaling.md and scaling.csv
-python analyses/speed/scaling.py --quick     a minute; less of everything; writes into runs/speed_quick
+python analyses/speed/scaling.py --quick     less of everything; writes into runs/speed_quick
 
 Cells are real ones of the shipped model with few kl steps, each on one thread. Engines compute the same cells into
 stores of their own, whose files are then compared byte for byte.
@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from peer import filled, machine_text, table
+from peer import OUT, filled, machine_text, table
 from peer_contenders import Setting
 
 import transferstats as ts
@@ -33,7 +33,6 @@ from transferstats.engine import CellOutput, Report
 from transferstats.engine.cluster import open_cluster
 
 HERE = Path(__file__).resolve().parent
-OUT = HERE.parents[1] / "reports" / "speed"
 FIT = ts.FitPlan(max_steps=32, settle=16)
 ENCODING = ts.Encoding(max_tokens=128)
 UNITS = 50

@@ -41,9 +41,9 @@ class FitPlan:
     tolerance, relative_tolerance: a lens has converged when its held-out kl moved over the last doubling by less
         than ``tolerance`` nats/token or ``relative_tolerance`` times its kl, whichever is more.
     precision: of the products with the unembedding in the gradient, "float32" or "bfloat16"; all that is measured
-        (held-out kl, certificates, losses) is float32 either way. bfloat16 halves the time of a step on processors
-        that multiply it (AVX512-BF16, AMX, accelerators; others take several times as long), and has no path for
-        softcapped logits.
+        (held-out kl, certificates, losses) is float32 either way. bfloat16 is for processors that multiply it
+        (AVX512-BF16, AMX, accelerators), where these products take half the time or less; others take several
+        times as long. It has no path for softcapped logits.
     """
 
     method: str = "kl"
