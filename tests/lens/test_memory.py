@@ -61,8 +61,9 @@ def test_a_process_that_may_not_grow_halves_its_chunks(softcap: float | None) ->
     free, limited = _computed(softcap, 0), _computed(softcap, 150 * 2**20)
     assert free[0] is None
     assert limited[0] in (1, 3, 6, 12)
-    for wanted, found in zip(free[1:], limited[1:], strict=True):
-        assert torch.allclose(torch.tensor(found), torch.tensor(wanted), rtol=0, atol=1e-4)
+    for wanted, found in zip(map(torch.tensor, free[1:]), map(torch.tensor, limited[1:]), strict=True):
+        # A single row is multiplied by another routine: 1.5 million float32 numbers are summed in another order.
+        assert (found - wanted).abs().max() < 1e-3 * wanted.abs().max()
 
 
 ERRORS = {

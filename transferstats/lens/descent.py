@@ -19,7 +19,7 @@ from transferstats.errors import DesignError
 from transferstats.lens.head import Head, Targets, draw_outputs, kl_gradient
 from transferstats.lens.plan import FitPlan
 from transferstats.lens.sample import Sample, mean_kl
-from transferstats.lens.translator import Moments, Translators, inverse_scale
+from transferstats.lens.translator import Moments, Translators, damped_factor, inverse_scale
 
 Progress = Callable[[str, int], None]
 """Called with (stage, token-layers processed since the last call)."""
@@ -204,8 +204,7 @@ def _input_inverse(stats: Moments, strength: Tensor) -> Tensor:
     """(G, d, d) inverse of the ridged input covariance: silent directions stay put."""
     scaling = inverse_scale(stats)
     standard = stats.covariance * scaling[:, :, None] * scaling[:, None, :]
-    eye = torch.eye(scaling.shape[1], dtype=torch.float64, device=scaling.device)
-    inverse: Tensor = torch.linalg.inv(standard + strength[:, None, None] * eye)
+    inverse = torch.cholesky_inverse(damped_factor(standard, strength))
     return (inverse * scaling[:, :, None] * scaling[:, None, :]).float()
 
 
@@ -221,9 +220,7 @@ def _output_inverse(problem: Problem, start: Translators, rng: torch.Generator) 
     (slope,) = torch.autograd.grad(x, z, drawn)
     fisher = problem.pooled((slope.mT @ slope / hidden.shape[1]).double())
     damping = problem.plan.damping * fisher.diagonal(dim1=1, dim2=2).mean(-1)
-    eye = torch.eye(fisher.shape[-1], dtype=torch.float64, device=fisher.device)
-    inverse: Tensor = torch.linalg.inv(fisher + damping[:, None, None] * eye)
-    return inverse.float()
+    return torch.cholesky_inverse(damped_factor(fisher, damping)).float()
 
 
 def _drawn_slope(head: Head, x: Tensor, rng: torch.Generator) -> Tensor:

@@ -46,7 +46,7 @@ from transferstats.lens.states import States, Subject
 from transferstats.lens.transfer import UnitLosses, baseline_losses, layer_losses, transfer_losses
 from transferstats.lens.translator import Moments, Translators, moments
 
-ALGORITHM = 8  # raised whenever the same configuration would give other numbers
+ALGORITHM = 9  # raised whenever the same configuration would give other numbers
 RUNNER = "transferstats.lens.study:run"
 NO_LAYER = -1  # source or target of a readout that has none
 

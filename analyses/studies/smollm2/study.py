@@ -70,7 +70,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--units", type=int, default=100, help="documents scored a domain")
     parser.add_argument("--unit-tokens", type=int, default=48, help="tokens scored of a document")
     parser.add_argument("--max-steps", type=int, default=512, help="most kl steps a lens")
-    parser.add_argument("--precision", default="bfloat16", help="of the gradients: bfloat16 or float32")
+    parser.add_argument("--precision", default="float32", help="of the gradients: float32 or bfloat16")
+    parser.add_argument("--tolerance", type=float, default=0.02, help="of kl over a doubling, as a share of it")
     parser.add_argument("--published", help="domain on which the published recipe is trained too")
     parser.add_argument("--published-batch", type=int, default=2048, help="rows a step of the published recipe")
     parser.add_argument("--device", default="cpu")
@@ -85,7 +86,9 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     """Sweep, then report."""
     options = parsed()
-    fit = replace(WIDE, precision=options.precision, max_steps=options.max_steps)
+    fit = replace(
+        WIDE, precision=options.precision, max_steps=options.max_steps, relative_tolerance=options.tolerance
+    )
     published = options.store.with_name(options.store.name + "_published")
     if not options.report_only:
         sweep(planned(options, options.domains, fit, options.null_replicates), options.store, options)

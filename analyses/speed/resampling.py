@@ -1,6 +1,6 @@
 """Statistics against their peers, side by side in one run; writes reports/speed/statistics.md and .csv.
 
-    python analyses/speed/statistics.py [--quick]
+    python analyses/speed/resampling.py [--quick]
 
 Every contender gets the same losses. Contenders take turns within a round, rounds are repeated, and ratios are
 ratios of medians, so that a busy machine slows all of them. One thread each. `arch` is optional: without it its
@@ -282,7 +282,7 @@ def write(compared: pd.DataFrame, grown: pd.DataFrame, rounds: int, quick: bool)
     goal = f"{reached(loop)} per replicate and {reached(3 * loop)}"
     text = f"""# Speed of the statistics, side by side
 
-Written by `analyses/speed/statistics.py`{" --quick" if quick else ""}; nothing here is written by hand.
+Written by `analyses/speed/resampling.py`{" --quick" if quick else ""}; nothing here is written by hand.
 transferstats {transferstats.__version__}, Python {platform.python_version()}, {versions()}.
 {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end (other work was running), one thread each,
 median of {rounds} rounds in turns.
