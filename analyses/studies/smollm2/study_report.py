@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 import transferstats as ts
 from transferstats.grid import TransferGrid
 from transferstats.results import Claim, Estimate, Evidence
@@ -154,6 +156,15 @@ def recipes(grid: TransferGrid, published: TransferGrid | None) -> list[str]:
     return lines
 
 
+def certified(converged: pd.Series, fit: dict[str, Any]) -> str:
+    """How many lenses have converged, and by which rule."""
+    rule = (
+        f"{int(converged.sum())} of {len(converged)} lenses hold a certificate: their held-out kl moved by less "
+        f"than {fit['tolerance']:g} nats or {100 * fit['relative_tolerance']:g} % over the last doubling of steps"
+    )
+    return rule + ("." if converged.all() else "; penalties of the others may be those of unfinished lenses.")
+
+
 def limits(grid: TransferGrid, evidence: Evidence) -> list[str]:
     """What was left out, from the study itself."""
     study: dict[str, Any] = grid.provenance["study"]
@@ -165,8 +176,7 @@ def limits(grid: TransferGrid, evidence: Evidence) -> list[str]:
         *grid.provenance.get("caveats", ()),
         f"{seeds} seeds, each on its own fold of documents, of which {tokens} tokens at most were read; documents "
         f"scored: {documents}.",
-        f"{int(judged['converged'].sum())} of {len(judged)} lenses hold a certificate; penalties of the others "
-        "may be those of unfinished lenses.",
+        certified(judged["converged"], study["fit"]),
         f"Gradients were taken in {study['fit']['precision']}; everything that is measured is float32.",
         "One model; other models, other domains and longer contexts are not in these intervals.",
     ]
