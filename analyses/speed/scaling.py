@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,7 +49,8 @@ def status(name):
 outputs, rows = int(sys.argv[1]), int(sys.argv[2])
 torch.set_num_threads(1)
 rng = torch.Generator().manual_seed(0)
-head = Head(torch.nn.Identity(), torch.randn(outputs, 576, generator=rng), torch.zeros(outputs))
+weight = torch.randn(outputs, 576, generator=rng) / 24  # logits of unit scale: no probability is denormal
+head = Head(torch.nn.Identity(), weight, torch.zeros(outputs))
 x = torch.randn(rows, 576, generator=rng)
 labels = torch.zeros(rows, dtype=torch.int64)
 Path("/proc/self/clear_refs").write_text("5")  # the peak starts from what is held now
@@ -69,12 +70,13 @@ class Sizes:
     every: tuple[int, ...] = (4, 2, 1)
     seeds: tuple[int, ...] = (1, 2, 4)
     rounds: int = 1
-    empty: int = 300
+    turns: int = 3
+    empty: int = 100
     outputs: tuple[int, ...] = (2048, 8192, 49152, 131072)
     rows: tuple[int, ...] = (1024, 4096)
 
 
-QUICK = Sizes((10,), (4,), (1,), 1, 20, (2048,), (256,))
+QUICK = Sizes((10,), (4,), (1,), 1, 1, 20, (2048,), (256,))
 
 
 def plan(*, seeds: int = 2, units: int = UNITS, every: int = 1) -> list[ts.Cell]:
@@ -167,20 +169,25 @@ def growth(sizes: Sizes) -> pd.DataFrame:
 
 
 def beside(sizes: Sizes, address: str) -> pd.DataFrame:
-    """The same cells, and empty ones, on every engine in turns; a process has computed a cell before the clock."""
-    real, hollow = plan(seeds=max(sizes.seeds)), empty(sizes.empty)
+    """The same cells, and empty ones, on every engine in turns, round after round: disturbances of the machine
+    meet all of them. Every process has computed a cell before the clock."""
+    real, hollow = plan(seeds=PROCESSES), empty(sizes.empty)
     rows = []
-    for name, opened in engines(address).items():
-        with opened() as executor:
-            swept(plan(seeds=PROCESSES, units=UNITS // 2), executor)
-            found = [swept(real, executor) for _ in range(sizes.rounds)]
-            seconds, (digest,) = [one[0] for one in found], {one[1] for one in found}
-            idle = float(np.median([swept(hollow, executor)[0] for _ in range(sizes.rounds)]))
-        row = {"engine": name, "cells": len(real), "seconds": float(np.median(seconds))}
-        rows.append({**row, "ms_per_empty_cell": 1e3 * idle / len(hollow), "bytes": digest[:12]})
-    frame = pd.DataFrame(rows)
-    frame.insert(3, "times_serial", frame["seconds"].iloc[0] / frame["seconds"])
-    return frame
+    with ExitStack() as stack:
+        opened = {name: stack.enter_context(engine()) for name, engine in engines(address).items()}
+        for executor in opened.values():
+            swept(plan(seeds=PROCESSES, units=UNITS // 2, every=4), executor)
+        for turn in range(sizes.turns):
+            for name, executor in opened.items():
+                seconds, digest = swept(real, executor)
+                idle = swept(hollow, executor)[0]
+                rows.append((turn, name, seconds, 1e3 * idle / len(hollow), digest[:12]))
+    turns = pd.DataFrame(rows, columns=["turn", "engine", "seconds", "ms_per_empty_cell", "bytes"])
+    serial = turns["turn"].map(turns[turns["engine"] == "serial"].set_index("turn")["seconds"])
+    turns["times_serial"] = serial / turns["seconds"]
+    medians = turns.groupby("engine", sort=False)[["seconds", "times_serial", "ms_per_empty_cell"]].median()
+    found = turns.groupby("engine", sort=False)["bytes"].agg(lambda hashes: " ".join(sorted(set(hashes))))
+    return medians.assign(bytes=found).reset_index()
 
 
 def memory(sizes: Sizes) -> pd.DataFrame:
@@ -197,7 +204,7 @@ def memory(sizes: Sizes) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def page(grown: pd.DataFrame, engine: pd.DataFrame, peak: pd.DataFrame, quick: bool) -> str:
+def page(grown: pd.DataFrame, engine: pd.DataFrame, peak: pd.DataFrame, turns: int, quick: bool) -> str:
     """The report."""
     same = "the same bytes" if len(set(engine["bytes"])) == 1 else "**NOT the same bytes**"
     caveat = ["**Quick: less of everything. These figures are no result.**"] if quick else []
@@ -223,8 +230,8 @@ A cell fits L lenses once and scores L x L pairs on its units, so scoring grows 
 
 {table(engine)}
 
-All engines left {same}. An empty cell computes nothing: its time is that of the store (two files, each synced)
-and of the engine.
+{PROCESSES} cells, medians of {turns} turns in which the engines alternate. All engines left {same}. An empty
+cell computes nothing: its time is that of the store (two files, each synced) and of the engine.
 
 ## Memory
 
@@ -235,6 +242,12 @@ what a single table of rows x outputs would take, which is never made.
 """
 
 
+def told(part: pd.DataFrame) -> pd.DataFrame:
+    """Print what was measured as soon as it is: a run takes minutes, and may be cut off."""
+    print(table(part), flush=True)
+    return part
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -243,10 +256,11 @@ def main() -> None:
     sizes = QUICK if quick else Sizes()
     # Workers import the runner of empty cells by name.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    peak = told(memory(sizes))
     with tempfile.TemporaryDirectory() as folder, cluster(Path(folder)) as address:
-        engine = beside(sizes, address)
-    grown, peak = growth(sizes), memory(sizes)
-    text = page(grown, engine, peak, quick)
+        engine = told(beside(sizes, address))
+    grown = told(growth(sizes))
+    text = page(grown, engine, peak, sizes.turns, quick)
     out = Path("runs/speed_quick") if quick else OUT
     out.mkdir(parents=True, exist_ok=True)
     parts = {"growth": grown, "engines": engine, "memory": peak}
