@@ -5,8 +5,9 @@
     python analyses/studies/smollm2/study.py --subject EleutherAI/pythia-160m --device cuda --jobs 1 \\
         --every 1 --seeds 5 --null-replicates 5 --tokens 512   # where a hub and an accelerator are at hand
 
-Sweeps into runs/smollm2 (finished cells are kept, a killed sweep goes on) and writes reports/smollm2 from what is
-stored; ``--report-only`` writes it again. ``--published DOMAIN`` adds the published recipe on one domain.
+Sweeps into reports/smollm2/store, whose cells are kept with the report: a sweep that was cut off goes on from them,
+on another machine too. Then writes reports/smollm2 from what is stored; ``--report-only`` writes it again.
+``--published DOMAIN`` adds the published recipe on one domain.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--shard", type=shard, help="i/n: only every n-th cell, and no report")
-    parser.add_argument("--store", type=Path, default=Path("runs/smollm2"))
+    parser.add_argument("--store", type=Path, default=Path("reports/smollm2/store"))
     parser.add_argument("--out", type=Path, default=Path("reports/smollm2"))
     parser.add_argument("--report-only", action="store_true", help="no computing, only the report")
     return parser.parse_args()

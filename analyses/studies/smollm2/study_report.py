@@ -28,10 +28,9 @@ PUBLISHED_SPEARMAN = "-0.78 is published for the tuned lens (Belrose et al. 2023
 
 
 def write_report(grid: TransferGrid, published: TransferGrid | None, smallest: float, out: Path) -> str:
-    """Write report, losses and answers; returns the answers."""
+    """Write report and answers; returns the answers."""
     evidence = ts.evaluate(grid, smallest)
     ts.report(evidence, out)
-    grid.to_frame().to_parquet(out / "losses.parquet", compression="zstd", index=False)
     text = answers(grid, evidence, published, smallest)
     (out / "answers.md").write_text(text, encoding="utf-8")
     return text
@@ -53,8 +52,8 @@ def answers(grid: TransferGrid, evidence: Evidence, published: TransferGrid | No
     body = "\n\n".join(f"## {title}\n\n" + "\n".join(f"- {line}" for line in lines) for title, lines in sections)
     return f"""# Lens transfer on {grid.subject}
 
-Written by `analyses/studies/smollm2/study.py`; every number comes from the stored losses (`losses.parquet`). The
-whole report is [index.html](index.html) and [report.pdf](report.pdf). Losses are kl in {grid.unit}; layers
+Written by `analyses/studies/smollm2/study.py`; every number comes from the stored losses. The whole
+report is [index.html](index.html) and [report.pdf](report.pdf). Losses are kl in {grid.unit}; layers
 {", ".join(grid.layers)}; intervals are 95 % for new seeds and new documents; the smallest penalty of interest is
 {smallest:g} nats.
 
