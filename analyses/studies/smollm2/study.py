@@ -5,7 +5,7 @@
     python analyses/studies/smollm2/study.py --subject EleutherAI/pythia-160m --device cuda --jobs 1 \\
         --every 1 --seeds 5 --null-replicates 5 --tokens 512   # where a hub and an accelerator are at hand
 
-Sweeps into reports/smollm2/store, whose cells are kept with the report: a sweep that was cut off goes on from them,
+Sweeps into reports/smollm2/store, kept with the report: a sweep that was cut off goes on from its cells,
 on another machine too. Then writes reports/smollm2 from what is stored; ``--report-only`` writes it again.
 ``--published DOMAIN`` adds the published recipe on one domain.
 """
