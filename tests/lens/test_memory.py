@@ -61,9 +61,11 @@ def test_a_process_that_may_not_grow_halves_its_chunks(softcap: float | None) ->
     free, limited = _computed(softcap, 0), _computed(softcap, 150 * 2**20)
     assert free[0] is None
     assert limited[0] in (1, 3, 6, 12)
-    for wanted, found in zip(map(torch.tensor, free[1:]), map(torch.tensor, limited[1:]), strict=True):
-        # A single row is multiplied by another routine: 1.5 million float32 numbers are summed in another order.
-        assert (found - wanted).abs().max() < 1e-3 * wanted.abs().max()
+    for name, wanted, found in zip(("kl", "ce", "slope", "base"), free[1:], limited[1:], strict=True):
+        # Each gradient sums 1.5 million float32 numbers; a single row is multiplied by another routine, and the
+        # order of this sum then moves it by up to 5e-4.
+        atol = 1e-3 if name == "slope" else 1e-4
+        assert torch.allclose(torch.tensor(found), torch.tensor(wanted), rtol=0, atol=atol), name
 
 
 ERRORS = {

@@ -104,7 +104,8 @@ WIDE = FitPlan(batch=128, learning_rate=0.001, damping=1.0, input_damping=1.0, s
 """For widths of several hundred. A natural step scatters with the number of parameters that it moves, divided by
 its rows: at a width of 576 the default plan scatters twenty times as much as at 128, and drives lenses away from
 their start. With more damping, directions that carry little move little; the others are learnt at this rate. Late
-layers, whose kl is small, ask for a rate this low: at twice the rate they end above their ridge start."""
+layers, whose kl is small, ask for a rate this low: at twice the rate, a lens of layer 28 of SmolLM2-135M was above
+its ridge start after 128 steps."""
 
 RECIPES: dict[str, FitPlan] = {
     "default": FitPlan(),

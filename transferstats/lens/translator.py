@@ -123,6 +123,9 @@ def inverse_scale(stats: Moments) -> Tensor:
     return torch.where(deviation > RESOLUTION * stats.mean.abs(), 1 / deviation, 0.0)
 
 
+RESOLUTION = 1e-6  # of the mean; float32 states round at 6e-8 of theirs
+
+
 def damped_factor(matrix: Tensor, damping: Tensor) -> Tensor:
     """(G, d, d) Cholesky factors of symmetric matrices (G, d, d) with ``damping`` (G,) added to their diagonals.
 
@@ -132,9 +135,6 @@ def damped_factor(matrix: Tensor, damping: Tensor) -> Tensor:
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     factor: Tensor = torch.linalg.cholesky(matrix + damping[:, None, None] * eye)
     return factor
-
-
-RESOLUTION = 1e-6  # of the mean; float32 states round at 6e-8 of theirs
 
 
 def ridge(stats: Moments, prior: Translators, strength: float) -> Translators:
