@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError, Executor, Future, as_completed
 from contextlib import closing
 from dataclasses import dataclass
 
+from transferstats.engine.allocator import reuse_freed_memory
 from transferstats.engine.cell import Cell, CellOutput, Report, run_cell
 from transferstats.engine.journal import Claim, forget_failure, live_notes, read_failures, record_failure
 from transferstats.engine.store import Store
@@ -192,6 +193,7 @@ def run_elsewhere(cell: Cell, report: Report | None, versions: Mapping[str, str]
             f"this worker has {', '.join(others)}: its numbers would be recorded under wrong versions; install "
             "the same on every worker"
         )
+    reuse_freed_memory()
     return run_cell(cell, report)
 
 
