@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import transferstats
 from transferstats.errors import DesignError
-from transferstats.lens.plan import ANCHORS, PRECISIONS, RECIPES
+from transferstats.lens.plan import ANCHORS, IMAGES, PRECISIONS, RECIPES, FitPlan, suited_plan
 
 if TYPE_CHECKING:
     from transferstats.engine import Cell
 
-LOCAL, DEFAULT_RECIPE, DATASETS, DOCUMENTS = "local", "default", ("python", "kjv"), 100
+LOCAL, DATASETS, DOCUMENTS = "local", ("python", "kjv"), 100
 
 
 def study_options(verb: argparse.ArgumentParser) -> None:
@@ -39,7 +39,12 @@ def study_options(verb: argparse.ArgumentParser) -> None:
         help="runs of the pipeline in the world where one lens is right for every layer; 0 leaves C3 untested "
         "(default: as many as seeds)",
     )
-    verb.add_argument("--recipe", choices=tuple(RECIPES), default=DEFAULT_RECIPE, help="how lenses are trained")
+    verb.add_argument(
+        "--recipe",
+        choices=tuple(RECIPES),
+        help="how lenses are trained (default: 'images' for images, 'wide' for wide language models, else "
+        "'default')",
+    )
     verb.add_argument("--anchor", choices=ANCHORS, help="where own lenses start (default: as in the recipe)")
     verb.add_argument(
         "--precision",
@@ -80,14 +85,13 @@ def study_options(verb: argparse.ArgumentParser) -> None:
 
 KNOWN = "known:"
 
-FITTING = ("seed", "null_replicates", "max_steps", "anchor", "precision", "every", "alignment")
+FITTING = ("seed", "null_replicates", "recipe", "max_steps", "anchor", "precision", "every", "alignment")
 """Options without a meaning for ready-made lenses."""
 
 
 def lens_cells(arguments: argparse.Namespace) -> list[Cell]:
     """Cells that score ready-made lenses."""
     given = [f"--{name.replace('_', '-')}" for name in FITTING if getattr(arguments, name) is not None]
-    given += ["--recipe"] if arguments.recipe != DEFAULT_RECIPE else []
     if given:
         raise DesignError(f"{', '.join(given)} is about fitting, and --lens fits nothing: leave it out")
     return transferstats.lens_cells(
@@ -117,19 +121,17 @@ def study_cells(arguments: argparse.Namespace) -> list[Cell]:
     vision = all(images.values())
     if arguments.alignment is not None and not vision:
         raise DesignError("--alignment is for images: the layers of a language model share one width")
-    recipe = "images" if vision and arguments.recipe == DEFAULT_RECIPE else arguments.recipe
-    chosen = {name: getattr(arguments, name) for name in ("max_steps", "anchor", "precision")}
+    known = arguments.subject.startswith(KNOWN)
+    if arguments.every is not None and (vision or known):
+        raise DesignError("--every is for language models: other subjects use all their layers")
     replicates = arguments.null_replicates
     design: dict[str, Any] = {
         "seeds": arguments.seeds,
         "null_replicates": arguments.seeds if replicates is None else replicates,
-        "fit": replace(RECIPES[recipe], **{k: v for k, v in chosen.items() if v is not None}),
+        "fit": _fit_plan(arguments, vision=vision, known=known),
         "evaluation": None if vision and arguments.units is None else _evaluation(arguments),
         "machine": transferstats.Machine(arguments.device),
     }
-    known = arguments.subject.startswith(KNOWN)
-    if arguments.every is not None and (vision or known):
-        raise DesignError("--every is for language models: other subjects use all their layers")
     if known:
         if arguments.dataset:
             raise DesignError("a subject whose answer is known brings its own documents: leave --dataset out")
@@ -139,6 +141,20 @@ def study_cells(arguments: argparse.Namespace) -> list[Cell]:
         return transferstats.vision_cells(arguments.subject, datasets, alignment=alignment, **design)
     source = transferstats.LanguageSource(arguments.subject, 1 if arguments.every is None else arguments.every)
     return transferstats.cells(source, datasets, **design)
+
+
+def _fit_plan(arguments: argparse.Namespace, *, vision: bool, known: bool) -> FitPlan:
+    """The recipe asked for, or the one that suits the subject, with whatever else was asked for."""
+    if arguments.recipe is not None:
+        plan = RECIPES[arguments.recipe]
+    elif vision:
+        plan = IMAGES
+    elif known:
+        plan = FitPlan()
+    else:
+        plan = suited_plan(transferstats.LanguageSource(arguments.subject).width())
+    chosen = {name: getattr(arguments, name) for name in ("max_steps", "anchor", "precision")}
+    return replace(plan, **{name: value for name, value in chosen.items() if value is not None})
 
 
 def _known(subject: str) -> tuple[str, float]:

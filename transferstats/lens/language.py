@@ -214,6 +214,22 @@ class LanguageSource:
         about = {"name": Path(self.source).name, "fingerprint": model_fingerprint(self.source)}
         return about if self.every == 1 else {**about, "every": self.every}
 
+    def width(self) -> int:
+        """Numbers in a state, from the model's configuration alone.
+
+        Raises
+        ------
+        SubjectError: no model there, or a configuration that cannot be read.
+        """
+        from transformers import AutoConfig
+
+        path, options = _resolve(self.source)
+        try:
+            config = AutoConfig.from_pretrained(path, trust_remote_code=False, **options)
+            return int(config.get_text_config().hidden_size)
+        except Exception as error:  # loaders raise whatever their parsers do
+            raise SubjectError(f"cannot read the configuration of {self.source!r}: {error}") from error
+
 
 @dataclass(frozen=True, slots=True)
 class LanguageSubject:

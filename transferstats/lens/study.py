@@ -38,7 +38,7 @@ from transferstats.lens.language import (
 )
 from transferstats.lens.null import null_samples
 from transferstats.lens.pipeline import Fitted, Pipeline
-from transferstats.lens.plan import FitPlan
+from transferstats.lens.plan import FitPlan, suited_plan
 from transferstats.lens.sample import Sample
 from transferstats.lens.similarity import layer_similarities
 from transferstats.lens.splits import Split
@@ -104,7 +104,8 @@ def cells(
     seeds: K independent replicates, each trained on its own disjoint fold of documents.
     null_replicates: R runs of the whole pipeline in the world where one shared lens is exactly right; they use
         the folds of the seeds. 0 leaves claims about the null untested; otherwise 5 or more.
-    fit, encoding, evaluation, machine: plans; their defaults suit small models on a CPU.
+    fit: how lenses are trained; None takes the plan that suits the width of the model (``suited_plan``).
+    encoding, evaluation, machine: plans; their defaults suit small models on a CPU.
 
     Returns
     -------
@@ -120,7 +121,7 @@ def cells(
     shared = {
         "algorithm": ALGORITHM,
         "subject": source.record(),
-        "fit": plain(fit or FitPlan()),
+        "fit": plain(fit or suited_plan(source.width())),
         "encoding": plain(encoding or Encoding()),
         "evaluation": plain(evaluation or EvaluationPlan()),
         "folds": max(seeds, null_replicates),
