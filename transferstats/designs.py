@@ -39,19 +39,7 @@ def study_options(verb: argparse.ArgumentParser) -> None:
         help="runs of the pipeline in the world where one lens is right for every layer; 0 leaves C3 untested "
         "(default: as many as seeds)",
     )
-    verb.add_argument(
-        "--recipe",
-        choices=tuple(RECIPES),
-        help="how lenses are trained (default: 'images' for images, 'wide' for wide language models, else "
-        "'default')",
-    )
-    verb.add_argument("--anchor", choices=ANCHORS, help="where own lenses start (default: as in the recipe)")
-    verb.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        help="of the gradients: bfloat16 is faster where the processor multiplies it; all losses are float32 "
-        "(default: as in the recipe)",
-    )
+    _fit_options(verb)
     verb.add_argument(
         "--every", type=int, help="only every n-th layer of a language model, from the first on (default: all)"
     )
@@ -62,7 +50,6 @@ def study_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--unit-tokens", type=int, default=96, help="tokens scored of a document (default: %(default)s)"
     )
-    verb.add_argument("--max-steps", type=int, help="most kl steps a lens (default: as in the recipe)")
     verb.add_argument("--store", default="runs/embedded", help="folder of finished cells (default: %(default)s)")
     verb.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells side by side (default: cores)")
     verb.add_argument(
@@ -81,6 +68,24 @@ def study_options(verb: argparse.ArgumentParser) -> None:
         default="cpu",
         help="torch device, or 'auto' to spread a language model over all accelerators (default: %(default)s)",
     )
+
+
+def _fit_options(verb: argparse.ArgumentParser) -> None:
+    """How lenses are trained."""
+    verb.add_argument(
+        "--recipe",
+        choices=tuple(RECIPES),
+        help="how lenses are trained (default: 'images' for images, 'wide' for wide language models, else "
+        "'default')",
+    )
+    verb.add_argument("--anchor", choices=ANCHORS, help="where own lenses start (default: as in the recipe)")
+    verb.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="of the gradients: bfloat16 is faster where the processor multiplies it; all losses are float32 "
+        "(default: as in the recipe)",
+    )
+    verb.add_argument("--max-steps", type=int, help="most kl steps a lens (default: as in the recipe)")
 
 
 KNOWN = "known:"

@@ -14,13 +14,12 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from peer import OUT, filled, machine_text, table
+from pages import filled, machine_text, out_folder, table
 from peer_contenders import Clock, Setting
 
 from transferstats.lens.descent import NaturalDescent, Problem
@@ -135,7 +134,7 @@ def main() -> None:
     device = torch.device(options.device)
     found = pd.DataFrame([measure(case, device) for case in (QUICK if options.quick else CASES)])
     about = filled(
-        machine_text(Setting(device=options.device)),
+        machine_text(["torch"], Setting().threads, options.device),
         """*gflop_s* is the machine's rate for a chunk at the precision of the gradients; targets on an accelerator
         are 0.6 for scoring and 0.45 for training. Scoring is always float32. *memory_mib* is the peak beyond
         states, head and targets.""",
@@ -148,8 +147,7 @@ Written by `analyses/speed/matmul.py`; nothing here is written by hand.
 
 {table(found)}
 """
-    out = Path("runs/speed_quick") if options.quick else OUT
-    out.mkdir(parents=True, exist_ok=True)
+    out = out_folder(options.quick)
     (out / f"matmul_{device.type}.md").write_text(text, encoding="utf-8")
     print(text)
 

@@ -14,13 +14,12 @@ import argparse
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from peer import OUT, filled, machine_text, table
+from pages import filled, machine_text, out_folder, table
 from peer_contenders import QUICK, Clock, Setting, Work, load, penalty
 from torch import Tensor
 
@@ -140,7 +139,7 @@ def page(found: pd.DataFrame, setting: Setting, quick: bool) -> str:
     last = natural.iloc[-1]
     caveat = ["**Quick: few steps. These figures are no result.**"] if quick else []
     paragraphs = filled(
-        machine_text(setting),
+        machine_text(["torch"], setting.threads, setting.device),
         *caveat,
         f"""Subject {setting.subject!r}, domain {setting.domain!r}; all start from the same ridge lenses,
         {FitPlan().batch} rows a step and lens. Held-out kl is the mean over layers, nats/token; *penalty* is the
@@ -187,8 +186,7 @@ def main() -> None:
     problem = Problem(work.subject.head, train, held_out, stats, work.identity(), FitPlan())
     found = measure(work, problem, STEPS[:1] if arguments.quick else STEPS)
     text = page(found, setting, arguments.quick)
-    out = Path("runs/speed_quick") if arguments.quick else OUT
-    out.mkdir(parents=True, exist_ok=True)
+    out = out_folder(arguments.quick)
     found.to_csv(out / "optimisers.csv", index=False)
     (out / "optimisers.md").write_text(text, encoding="utf-8")
     print(text)

@@ -16,24 +16,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
-import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
+from pages import filled, machine_text, out_folder, table
 from peer_contenders import CONTENDERS, EQUAL, MICRO_BATCH, QUICK, WINDOW, Setting
 
-import transferstats
-
-OUT = Path(__file__).resolve().parents[2] / "reports" / "speed"
 TARGET_TRAIN, TARGET_EVAL = 10.0, 4.0
 """How many times faster than the peer lenses and transfer matrices should be."""
 
@@ -67,19 +61,6 @@ def at_time(curve: list[dict[str, float]], seconds: float, before: float) -> flo
         key=lambda pair: -pair[0],
         default=(0.0, before),
     )[1]
-
-
-def table(frame: pd.DataFrame) -> str:
-    """A Markdown table; floats with four significant digits."""
-
-    def spell(value: object) -> str:
-        if isinstance(value, float):
-            return "" if np.isnan(value) else f"{value:.4g}"
-        return str(value)
-
-    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
-    lines += ["| " + " | ".join(spell(value) for value in row) + " |" for row in frame.itertuples(index=False)]
-    return "\n".join(lines)
 
 
 def verdict(ratio: float, target: float) -> str:
@@ -124,23 +105,11 @@ def scoring_text(peer: dict[str, Any], ours: dict[str, Any]) -> str:
     )
 
 
-def filled(*paragraphs: str) -> str:
-    """Paragraphs of lines of one length."""
-    return "\n\n".join(textwrap.fill(" ".join(one.split()), 115) for one in paragraphs)
-
-
-def machine_text(setting: Setting) -> str:
-    """Versions, cores, load and device."""
-    return f"""transferstats {transferstats.__version__}, Python {platform.python_version()}, torch
-        {torch.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end,
-        {setting.threads} thread(s), device {setting.device}."""
-
-
 def setting_text(setting: Setting, tokens: int, quick: bool) -> str:
     """What was run, and on what."""
     caveat = ["**Quick: far fewer steps and documents than the recipe asks for. These figures are no result.**"]
     return filled(
-        machine_text(setting),
+        machine_text(["torch"], setting.threads, setting.device),
         *(caveat if quick else []),
         f"""Subject {setting.subject!r}, domain {setting.domain!r}, {tokens:,} training tokens in windows of
         {WINDOW}. The peer takes {setting.steps} steps of {setting.tokens:,} tokens, {MICRO_BATCH} windows
@@ -162,8 +131,7 @@ def write(found: dict[str, dict[str, Any]], setting: Setting, quick: bool) -> No
         for name, key in (("tuned-lens 0.2.0", "score_peer"), ("transferstats", "score_ours"))
     ]
     frame = pd.DataFrame(rows)
-    out = Path("runs/speed_quick") if quick else OUT
-    out.mkdir(parents=True, exist_ok=True)
+    out = out_folder(quick)
     frame.to_csv(out / "peer.csv", index=False)
     curves = frame[frame["part"] == "training"].drop(columns=["part", "memory"])
     text = f"""# Lenses and transfer matrices, side by side with tuned-lens 0.2.0

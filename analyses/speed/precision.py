@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from peer import OUT, filled, machine_text, table
+from pages import filled, machine_text, out_folder, table
 from peer_contenders import Setting, load, penalty
 from torch import Tensor
 
@@ -83,7 +83,7 @@ def main() -> None:
     frame = pd.DataFrame(rows)
     frame["within_bounds"] = (frame["mean_penalty"] <= MEAN) & (frame["loss_of_a_document"] <= UNIT)
     about = filled(
-        machine_text(setting),
+        machine_text(["torch"], setting.threads, setting.device),
         f"""Largest absolute differences from float64 with full distributions, nats/token, over all pairs of layers
         and {len(states.units)} windows of {states.n_rows // len(states.units)} tokens; bounds {MEAN:g} and
         {UNIT:g}.""",
@@ -96,8 +96,7 @@ Written by `analyses/speed/precision.py`; nothing here is written by hand.
 
 {table(frame)}
 """
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "precision.md").write_text(text, encoding="utf-8")
+    (out_folder(quick=False) / "precision.md").write_text(text, encoding="utf-8")
     print(text)
 
 

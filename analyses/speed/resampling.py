@@ -10,24 +10,19 @@ rows are left out. The peers' own bootstraps resample one factor (units), which 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import importlib.util
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scipy
+from pages import filled, machine_text, out_folder, table
 from scipy import stats
 from scipy.optimize import curve_fit
 from threadpoolctl import threadpool_limits
 
-import transferstats
 from transferstats.simulation import simulate_grid, true_penalty
 from transferstats.stats.bootstrap import Bootstrap, bootstrap_estimate
 from transferstats.stats.crossed import crossed_estimate
@@ -35,7 +30,8 @@ from transferstats.stats.decay_terms import DecayStatistic
 from transferstats.stats.influence import mean_penalty, penalties
 from transferstats.stats.statistics import named_statistic
 
-OUT = Path(__file__).parents[2] / "reports" / "speed"
+ARCH = ("arch",) if importlib.util.find_spec("arch") else ()
+LIBRARIES = ("numpy", "scipy", "pandas", *ARCH)
 SEEDS, UNITS, LAYERS, REPLICATES = 5, 500, 12, 10_000
 LOOP = 200
 """Replicates of the slow loops; times are compared per replicate."""
@@ -170,7 +166,7 @@ def contenders(losses: np.ndarray, replicates: int) -> list[Contender]:
         Contender("saturating", "loop: seeds x units, curve_fit", LOOP, partial(fit_seeds_and_units, penalty)),
         Contender(EVERYTHING, "loop: seeds x units, linregress, curve_fit", LOOP, partial(everything, penalty)),
     ]
-    if importlib.util.find_spec("arch"):
+    if ARCH:
         runs += [
             Contender("slope", "arch IIDBootstrap, units", replicates, partial(arch_slope, slopes, replicates)),
             Contender("saturating", "arch IIDBootstrap, units, curve_fit", LOOP, partial(arch_fit, per_unit)),
@@ -244,27 +240,6 @@ def same_answers() -> str:
     )
 
 
-def table(frame: pd.DataFrame) -> str:
-    """A Markdown table; floats with three significant digits."""
-
-    def spell(value: object) -> str:
-        if isinstance(value, float):
-            return "" if np.isnan(value) else f"{value:.3g}"
-        return str(value)
-
-    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
-    lines += ["| " + " | ".join(spell(value) for value in row) + " |" for row in frame.itertuples(index=False)]
-    return "\n".join(lines)
-
-
-def versions() -> str:
-    """Versions of the peers."""
-    text = f"numpy {np.__version__}, scipy {scipy.__version__}, pandas {pd.__version__}"
-    if importlib.util.find_spec("arch"):
-        text += f", arch {importlib.metadata.version('arch')}"
-    return text
-
-
 def reached(ratio: float) -> str:
     """In words."""
     return "met" if ratio >= LOOP_TARGET else "not met"
@@ -272,9 +247,9 @@ def reached(ratio: float) -> str:
 
 def write(compared: pd.DataFrame, grown: pd.DataFrame, rounds: int, quick: bool) -> None:
     """The report and its numbers."""
-    OUT.mkdir(parents=True, exist_ok=True)
+    out = out_folder(quick)
     pd.concat([compared.assign(part="side by side"), grown.assign(part="growth")]).to_csv(
-        OUT / "statistics.csv", index=False
+        out / "statistics.csv", index=False
     )
     whole = compared[compared["task"] == EVERYTHING].set_index("contender")
     target = whole.loc[OURS, "seconds"]
@@ -283,9 +258,7 @@ def write(compared: pd.DataFrame, grown: pd.DataFrame, rounds: int, quick: bool)
     text = f"""# Speed of the statistics, side by side
 
 Written by `analyses/speed/resampling.py`{" --quick" if quick else ""}; nothing here is written by hand.
-transferstats {transferstats.__version__}, Python {platform.python_version()}, {versions()}.
-{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end (other work was running), one thread each,
-median of {rounds} rounds in turns.
+{filled(machine_text(LIBRARIES, threads=1), f"Medians of {rounds} rounds in turns.")}
 
 Data: K = {SEEDS} seeds, N = {UNITS} units, L = {LAYERS} layers, simulated, the same for all.
 
@@ -294,7 +267,7 @@ Data: K = {SEEDS} seeds, N = {UNITS} units, L = {LAYERS} layers, simulated, the 
 {3 * loop:.0f} times as long per refit** (target: at least 50, {goal} per
 refit): a two-term replicate is three refits (seeds, units, both), the loop's is one.
 
-{table(compared)}
+{table(compared, digits=3)}
 
 `ratio_to_ours` is per replicate, against the two-term bootstrap of the same task. A crossed interval has no
 replicates. A vectorised `scipy.stats.bootstrap` of one scalar per unit is the fairest peer for the slope: it
@@ -306,9 +279,9 @@ resamples {UNITS} numbers over one factor, ours {SEEDS} x {UNITS} cells over two
 
 Seconds; B = {REPLICATES if not quick else 1000}, N = {UNITS}, K = {SEEDS}, L = {LAYERS} unless grown.
 
-{table(grown)}
+{table(grown, digits=3)}
 """
-    (OUT / "statistics.md").write_text(text, encoding="utf-8")
+    (out / "statistics.md").write_text(text, encoding="utf-8")
 
 
 def main() -> None:

@@ -25,8 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from peer import OUT, filled, machine_text, table
-from peer_contenders import Setting
+from pages import filled, machine_text, out_folder, table
 
 import transferstats as ts
 from transferstats.engine import CellOutput, Report
@@ -209,7 +208,7 @@ def page(grown: pd.DataFrame, engine: pd.DataFrame, peak: pd.DataFrame, turns: i
     same = "the same bytes" if len(set(engine["bytes"])) == 1 else "**NOT the same bytes**"
     caveat = ["**Quick: less of everything. These figures are no result.**"] if quick else []
     head = filled(
-        machine_text(Setting()),
+        machine_text(["torch"], threads=1),
         *caveat,
         f"""Cells of the shipped model, domain kjv, {UNITS} documents scored unless grown, {FIT.max_steps} kl steps
         a lens; seconds of one sweep each. One thread a cell.""",
@@ -261,8 +260,7 @@ def main() -> None:
         engine = told(beside(sizes, address))
     grown = told(growth(sizes))
     text = page(grown, engine, peak, sizes.turns, quick)
-    out = Path("runs/speed_quick") if quick else OUT
-    out.mkdir(parents=True, exist_ok=True)
+    out = out_folder(quick)
     parts = {"growth": grown, "engines": engine, "memory": peak}
     pd.concat(parts, names=["part"]).reset_index(0).to_csv(out / "scaling.csv", index=False)
     (out / "scaling.md").write_text(text, encoding="utf-8")
