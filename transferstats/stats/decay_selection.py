@@ -253,7 +253,8 @@ def _conclude(names: tuple[str, ...], delta: FloatArray, scores: list[_Score], s
     if not best.rises and close != ["constant"] and "constant" not in close:
         text += " Penalties fall with distance."
     if len(close) > 1:
-        text += f" Within {CLOSE:g} AICc of each other: {', '.join(close)}; no functional form is singled out."
+        spelled = ", ".join(name.replace("_", "-") for name in close)
+        text += f" Within {CLOSE:g} AICc of each other: {spelled}; no functional form is singled out."
     distances = min(len(side.points.x) for side in sides)
     if distances < FEW_DISTANCES:
         text += f" There are only {distances} distances."
