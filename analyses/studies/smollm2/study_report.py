@@ -6,6 +6,7 @@ Every number comes from the stored losses; none is typed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,12 @@ SENTENCES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("one lens would serve every layer, because each layer updates one representation of the prediction", ("C7",)),
 )
 """The discussion's sentences, and the claims that decide each."""
-PUBLISHED_SPEARMAN = "-0.78 is published for the tuned lens (Belrose et al. 2023, doi 10.48550/arXiv.2303.08112)"
+SOURCE = "Belrose et al. 2023, doi 10.48550/arXiv.2303.08112, on Pythia-12B"
+PUBLISHED_SPEARMAN = f"-0.78 is published for the tuned lens ({SOURCE})"
+PUBLISHED_DIRECTION = (
+    "published: penalties are higher from late layers to early ones than the reverse, so forward minus backward "
+    f"is negative there; no size is given ({SOURCE})"
+)
 
 
 def write_report(grid: TransferGrid, published: TransferGrid | None, smallest: float, out: Path) -> str:
@@ -43,10 +49,15 @@ def answers(grid: TransferGrid, evidence: Evidence, published: TransferGrid | No
         ("The discussion's sentences, and their verdicts", sentences(evidence)),
         ("How small are the penalties?", sizes(grid, later, smallest)),
         ("How much does one right lens explain?", explained(grid, later)),
-        ("Do they grow with distance, and in which direction?", list(claims(evidence, ("C5", "C6", "C8")))),
+        (
+            "Do they grow with distance, and in which direction?",
+            [*claims(evidence, ("C5", "C6", "C8")), PUBLISHED_DIRECTION],
+        ),
         ("Does one lens serve every layer?", shared(grid, smallest)),
         ("What the layer similarity predicts", similar(grid)),
         ("The published recipe", recipes(grid, published)),
+        ("Between domains", between(grid)),
+        ("What the embedding layer does", embeddings(grid, later)),
         ("What this cannot show", limits(grid, evidence)),
     ]
     body = "\n\n".join(f"## {title}\n\n" + "\n".join(f"- {line}" for line in lines) for title, lines in sections)
@@ -152,6 +163,30 @@ def recipes(grid: TransferGrid, published: TransferGrid | None) -> list[str]:
             lines.append(
                 f"{data.name}, {title}: mean penalty {spelled(mean)}, forward minus backward {spelled(asymmetry)}"
             )
+    return lines
+
+
+def between(grid: TransferGrid) -> list[str]:
+    """Differences between domains, whose documents and lenses have nothing in common."""
+    lines = []
+    for one, other in combinations([data.name for data in grid.datasets], 2):
+        for statistic, words in (("mean", "mean penalty"), ("asymmetry", "forward minus backward")):
+            pair = (grid.with_datasets([one]), grid.with_datasets([other]))
+            found = ts.compare(*pair, statistic=statistic).difference.headline
+            lines.append(f"{words}, {one} less {other}: {spelled(found)}")
+    return lines or ["one domain only"]
+
+
+def embeddings(grid: TransferGrid, later: TransferGrid) -> list[str]:
+    """Penalties of the embedding layer's lens elsewhere, of other lenses on it, and of all other pairs."""
+    lines = []
+    for data in grid.datasets:
+        part, rest = grid.with_datasets([data.name]), later.with_datasets([data.name])
+        away, onto = (ts.estimate(part, name).headline.pick(0) for name in ("source", "target"))
+        lines.append(
+            f"{data.name}: its lens on other layers costs {spelled(away)}, their lenses on it {spelled(onto)}, "
+            f"all other pairs {spelled(ts.estimate(rest, 'mean').headline)}"
+        )
     return lines
 
 
