@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +125,12 @@ def _read_parts(source: str, path: str, options: dict[str, Any]) -> tuple[Any, A
 
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # it would cut the sweep's own in two
+    silent = redirect_stderr(StringIO()) if "gguf_file" in options else nullcontext()  # its bar has no switch
     weights = {"use_safetensors": None if "gguf_file" in options else True, "output_loading_info": True}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **{k: v for k, v in options.items() if k != "device_map"})
-        model, info = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **weights, **options)
+        with silent:
+            model, info = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **weights, **options)
     except Exception as error:  # loaders raise whatever their parsers do
         raise SubjectError(f"cannot load {source!r} as a causal language model: {error}") from error
     finally:
