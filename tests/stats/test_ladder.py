@@ -12,7 +12,9 @@ from transferstats.errors import DesignError
 from transferstats.grid import DatasetLosses, TransferGrid
 from transferstats.simulation import simulate_grid, true_penalty
 from transferstats.stats.crossed import crossed_estimate
+from transferstats.stats.depth import depth_profile
 from transferstats.stats.ladder import gap_closed, rungs_of
+from transferstats.stats.null import shared_lens_test
 
 LAYERS = 4
 SHARES = np.array([0.9, 0.7, 0.5, -0.5])  # what the tied readout closes, by layer
@@ -63,6 +65,22 @@ def test_no_gap_no_bounds() -> None:
     found = gap_closed(ladder_grid(gap=0.0), "tied").headline
     assert np.isnan(found.conf_low).all()
     assert "do not clearly differ" in found.note
+
+
+def test_layers_are_called_by_their_names() -> None:
+    """Of every fourth layer, the second is layer 4, not layer 1."""
+    grid = ladder_grid()
+    numbered = replace(grid, layers=tuple(str(4 * index) for index in range(grid.n_layers)))
+    named = replace(grid, layers=tuple(f"mixed {letter}" for letter in "abcdefgh"[: grid.n_layers]))
+    for one, second in ((numbered, "layer 4"), (named, "mixed b")):
+        shared = shared_lens_test(one, 0.05, readout="tied")
+        for found in (
+            depth_profile(one)[0],
+            gap_closed(one, "tied")[0],
+            shared.excess[0],
+            shared.test.estimates[0],
+        ):
+            assert found.terms[1] == second
 
 
 def test_evidence_holds_every_rung_and_says_which_is_missing() -> None:

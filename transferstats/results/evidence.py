@@ -97,7 +97,7 @@ class DatasetEvidence:
     dataset: name. n_seeds, n_units, n_clusters, tokens: size of the design (tokens scored in all).
     matrix: (L, L) mean penalty, zero diagonal, nats. cells: its L(L-1) off-diagonal estimates ("s->t").
     summary: mean, forward, backward, asymmetry, slope. distances: mean penalty at each distance.
-    depth: own-lens loss by layer ("layer 0"...), nats. references: other losses by layer or constant:
+    depth: own-lens loss by layer, nats. references: other losses by layer or constant:
         "logit" (L,), "final" (), "prior" (), ... in the grid's loss, nats.
     fits: decay fits by family (results of ``stats.decay``). comparison: their comparison, or None.
     extras: further results by name (null test, shared-lens test, regression, ...).

@@ -75,7 +75,7 @@ class SharedLensTest(Result):
 
     Attributes
     ----------
-    test: verdict per layer (terms "layer 0", ...) with Holm-adjusted p-values, on S - S0 where there are null
+    test: verdict per layer with Holm-adjusted p-values, on S - S0 where there are null
         replicates (``over_null``), otherwise on S.
     excess: S[t] = loss(shared lens on t) - loss(own lens on t), raw; biased down by the own lenses' own error.
     over_null: whether ``test`` judges S - S0.

@@ -13,17 +13,17 @@ from transferstats.results.estimates import Estimates
 from transferstats.stats.crossed import Piece, labels_of, variance_parts
 from transferstats.stats.estimation import with_average
 from transferstats.stats.influence import FloatArray, Influence, excess_influence
-from transferstats.stats.samples import collapse_clusters, loss_sample
+from transferstats.stats.samples import collapse_clusters, layer_terms, loss_sample
 
 
 def depth_profile(
     grid: TransferGrid, *, loss: str | None = None, conf_level: float = 0.95, cluster: bool = True
 ) -> Estimates:
-    """Own-lens loss of every layer (terms "layer 0", ...), per dataset and averaged over datasets.
+    """Own-lens loss of every layer (terms: the layers), per dataset and averaged over datasets.
 
     Parameters as in ``estimate``; in the unit of the losses.
     """
-    pieces = [_piece(data, loss or grid.loss, cluster, grid.unit, trend=False) for data in grid.datasets]
+    pieces = [_piece(grid, data, loss or grid.loss, cluster, trend=False) for data in grid.datasets]
     return with_average(pieces, conf_level=conf_level)
 
 
@@ -31,15 +31,17 @@ def depth_trend(
     grid: TransferGrid, *, loss: str | None = None, conf_level: float = 0.95, cluster: bool = True
 ) -> Estimates:
     """OLS slope of the own-lens loss on the layer index; negative where the loss falls with depth."""
-    pieces = [_piece(data, loss or grid.loss, cluster, grid.unit, trend=True) for data in grid.datasets]
+    pieces = [_piece(grid, data, loss or grid.loss, cluster, trend=True) for data in grid.datasets]
     return with_average(pieces, conf_level=conf_level)
 
 
-def _piece(data: DatasetLosses, loss: str, cluster: bool, unit: str, *, trend: bool) -> Piece:
+def _piece(grid: TransferGrid, data: DatasetLosses, loss: str, cluster: bool, *, trend: bool) -> Piece:
+    unit = grid.unit
     sample = loss_sample(data, loss, cluster=cluster)
     own = np.diagonal(sample.losses, axis1=2, axis2=3)
     if not trend:
-        return _of(excess_influence(own, weights=sample.weights, unit=unit), data.name, sample.note)
+        influence = excess_influence(own, weights=sample.weights, unit=unit, layers=layer_terms(grid))
+        return _of(influence, data.name, sample.note)
     depth = np.arange(own.shape[2]) - (own.shape[2] - 1) / 2
     slope = (own @ (depth / np.square(depth).sum()))[:, :, None]
     influence = excess_influence(slope, weights=sample.weights, unit=f"{unit} per layer")

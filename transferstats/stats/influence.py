@@ -149,9 +149,13 @@ def influence_table(
 
 
 def excess_influence(
-    excess: npt.ArrayLike, *, weights: npt.ArrayLike | None = None, unit: str = "nats/token"
+    excess: npt.ArrayLike,
+    *,
+    weights: npt.ArrayLike | None = None,
+    unit: str = "nats/token",
+    layers: tuple[str, ...] | None = None,
 ) -> Influence:
-    """Influence tables of the mean of (K, N, L) values, one term a layer ("layer 0", ...)."""
+    """Influence tables of the mean of (K, N, L) values, one term a layer: ``layers``, or "layer 0", ..."""
     values = np.asarray(excess, dtype=np.float64)
     if values.ndim != 3 or 0 in values.shape:
         raise DataError(f"excess must have 3 axes (seeds, units, layers), got shape {values.shape}")
@@ -162,7 +166,7 @@ def excess_influence(
     centre = np.tensordot(weight, values.mean(axis=0), axes=1) / len(weight)
     table = (values - centre).transpose(2, 0, 1)
     table[np.abs(table).max(axis=(1, 2)) <= ROUNDING * np.abs(values).max(axis=(0, 1))] = 0.0
-    terms = tuple(f"layer {layer}" for layer in range(values.shape[2]))
+    terms = layers or tuple(f"layer {layer}" for layer in range(values.shape[2]))
     return Influence(terms, False, True, centre, table * weight, unit)
 
 

@@ -15,7 +15,7 @@ from transferstats.stats.crossed import Piece, labels_of, variance_parts
 from transferstats.stats.fieller import fieller_limits
 from transferstats.stats.influence import Influence, excess_influence
 from transferstats.stats.intervals import check_conf_level
-from transferstats.stats.samples import excess_sample
+from transferstats.stats.samples import excess_sample, layer_terms
 
 BOTTOM = "logit"
 RUNGS: tuple[str, ...] = ("shared", "tied")
@@ -51,7 +51,7 @@ def gap_closed(
 
     Returns
     -------
-    Estimates with terms "layer 0", ..., one member a dataset; without a unit. Limits by Fieller's method from the
+    Estimates with the layers as terms, one member a dataset; without a unit. Limits by Fieller's method from the
     crossed variance of numerator and denominator; NaN where the gap itself may be 0.
 
     Raises
@@ -59,15 +59,19 @@ def gap_closed(
     DesignError: a dataset without a logit lens, or without this readout.
     """
     level = check_conf_level(conf_level)
-    return Estimates(tuple(_gaps(data, readout, loss or grid.loss, level, cluster) for data in grid.datasets))
+    return Estimates(
+        tuple(_gaps(grid, data, readout, loss or grid.loss, level, cluster) for data in grid.datasets)
+    )
 
 
-def _gaps(data: DatasetLosses, readout: str, loss: str, level: float, cluster: bool) -> Estimate:
+def _gaps(
+    grid: TransferGrid, data: DatasetLosses, readout: str, loss: str, level: float, cluster: bool
+) -> Estimate:
     sample = excess_sample(data, loss, BOTTOM, cluster=cluster)
     # Excesses over the own lens: logit - rung = (logit - own) - (rung - own).
     closed = sample.losses - excess_sample(data, loss, readout, cluster=cluster).losses
-    top = excess_influence(closed, weights=sample.weights, unit="")
-    bottom = excess_influence(sample.losses, weights=sample.weights, unit="")
+    top = excess_influence(closed, weights=sample.weights, unit="", layers=layer_terms(grid))
+    bottom = excess_influence(sample.losses, weights=sample.weights, unit="", layers=layer_terms(grid))
     return _ratio(top, bottom, data.name, sample.note, level)
 
 

@@ -41,7 +41,7 @@ from transferstats.stats.intervals import check_conf_level, p_greater
 from transferstats.stats.multiplicity import adjusted_p
 from transferstats.stats.paired import paired_parts
 from transferstats.stats.relevance import Smallest, check_smallest, relevance_test
-from transferstats.stats.samples import LossSample, excess_sample, loss_sample, null_sample
+from transferstats.stats.samples import LossSample, excess_sample, layer_terms, loss_sample, null_sample
 from transferstats.stats.statistics import StatisticLike, as_statistic
 
 METHOD = "paired shared-lens null, crossed three-term t"
@@ -321,12 +321,13 @@ def shared_lens_test(
     raw, differences = [], []
     for data in grid.datasets:
         sample = excess_sample(data, name, readout, cluster=cluster)
-        observed = excess_influence(sample.losses, weights=sample.weights, unit=grid.unit)
+        layers = layer_terms(grid)
+        observed = excess_influence(sample.losses, weights=sample.weights, unit=grid.unit, layers=layers)
         pair = Paired(observed, observed, data.name, sample.note)
         raw.append(pair.side("observed"))
         if data.null is not None and readout in data.null.readouts:
             null = excess_sample(data.null, name, readout, cluster=cluster)
-            zero = excess_influence(null.losses, weights=null.weights, unit=grid.unit)
+            zero = excess_influence(null.losses, weights=null.weights, unit=grid.unit, layers=layers)
             differences.append(replace(pair, null=zero).difference())
     over_null = len(differences) == len(raw)
     judged = with_average(differences if over_null else raw, conf_level=level)

@@ -105,3 +105,8 @@ def excess_sample(data: DatasetLosses, loss: str, readout: str, *, cluster: bool
 def samples_of(grid: TransferGrid, loss: str | None, *, cluster: bool = True) -> list[LossSample]:
     """One sample a dataset, in the grid's loss unless another is named."""
     return [loss_sample(data, loss or grid.loss, cluster=cluster) for data in grid.datasets]
+
+
+def layer_terms(grid: TransferGrid) -> tuple[str, ...]:
+    """What estimates call the layers: their names, a plain number as "layer 4"."""
+    return tuple(f"layer {name}" if name.isdecimal() else name for name in grid.layers)
