@@ -75,8 +75,8 @@ class SharedLensTest(Result):
 
     Attributes
     ----------
-    test: verdict per layer with Holm-adjusted p-values, on S - S0 where there are null
-        replicates (``over_null``), otherwise on S.
+    test: verdict per layer with Holm-adjusted p-values, on S - S0 where there are null replicates
+        (``over_null``), otherwise on S.
     excess: S[t] = loss(shared lens on t) - loss(own lens on t), raw; biased down by the own lenses' own error.
     over_null: whether ``test`` judges S - S0.
     verdict: "within" (at every layer), "exceeds" (at some layer) or "inconclusive", simultaneously over layers.
