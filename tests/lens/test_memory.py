@@ -11,7 +11,7 @@ import pytest
 import torch
 from brute_force import draw_case, make_head
 
-from transferstats.lens.head import Head, final_targets, losses
+from transferstats.lens.head import Head, Room, final_targets, losses
 from transferstats.lens.null import NullLenses, null_samples
 from transferstats.lens.sample import Sample
 from transferstats.lens.translator import Translators
@@ -79,11 +79,13 @@ def _scarce(monkeypatch: pytest.MonkeyPatch, most: int, error: Exception) -> lis
     """From now on, logits of more rows find no memory, as an accelerator would say it; none is at hand to fill."""
     enough, refused = Head.logits, []
 
-    def logits(head: Head, x: torch.Tensor, *precision: torch.Tensor) -> torch.Tensor:
+    def logits(
+        head: Head, x: torch.Tensor, weight: torch.Tensor | None = None, room: Room | None = None
+    ) -> torch.Tensor:
         if len(x) > most:
             refused.append(len(x))
             raise error
-        return enough(head, x, *precision)
+        return enough(head, x, weight, room)
 
     monkeypatch.setattr(Head, "logits", logits)
     return refused

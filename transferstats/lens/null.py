@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from transferstats.errors import DesignError
-from transferstats.lens.head import Head, Targets, draw_outputs, expectation
+from transferstats.lens.head import Head, Room, Targets, draw_outputs, expectation
 from transferstats.lens.sample import Sample
 from transferstats.lens.translator import Translators
 
@@ -105,9 +105,10 @@ def _predict(
     with torch.no_grad():
         x = head.norm(lens.apply(states[None])[0])
         mean, labels = torch.empty_like(x), torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        room = Room()
 
         def compute(rows: slice) -> None:
-            q, mean[rows] = expectation(head, x[rows], weight)
+            q, mean[rows] = expectation(head, x[rows], weight, room)
             if uniform is not None:
                 labels[rows] = draw_outputs(q, uniform[rows])
 
