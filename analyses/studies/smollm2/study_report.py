@@ -199,6 +199,21 @@ def certified(converged: pd.Series, fit: dict[str, Any]) -> str:
     return rule + ("." if converged.all() else "; penalties of the others may be those of unfinished lenses.")
 
 
+def overfit(own: pd.DataFrame) -> Iterator[str]:
+    """Kl of own lenses on their training tokens and on held-out ones, and what follows."""
+    means = own.groupby("world")[["train_kl", "held_out_kl"]].mean()
+    for world, row in means.iterrows():
+        yield (
+            f"Own lenses of the {world} world, mean over domains, seeds and layers: kl {row['train_kl']:.2f} on "
+            f"their training tokens, {row['held_out_kl']:.2f} on held-out ones."
+        )
+    if (means["held_out_kl"] > means["train_kl"]).all():
+        yield (
+            "A lens is kept where its held-out kl is lowest, not at the minimum of its training kl. Folds with "
+            "more tokens would bring both together and lower the losses of both worlds."
+        )
+
+
 def limits(grid: TransferGrid, evidence: Evidence) -> list[str]:
     """What was left out, from the study itself."""
     study: dict[str, Any] = grid.provenance["study"]
@@ -211,6 +226,7 @@ def limits(grid: TransferGrid, evidence: Evidence) -> list[str]:
         f"{seeds} seeds, each on its own fold of documents, of which {tokens} tokens at most were read; documents "
         f"scored: {documents}.",
         certified(judged["converged"], study["fit"]),
+        *overfit(judged[judged["readout"] == "own"]),
         f"Gradients were taken in {study['fit']['precision']}; everything that is measured is float32.",
         "One model; other models, other domains and longer contexts are not in these intervals.",
     ]
