@@ -427,6 +427,15 @@ def test_some_layers_only() -> None:
         grid.with_layers(["0", "9"])
 
 
+def test_some_datasets_only(small_grid: TransferGrid) -> None:
+    """The certificates of the datasets left out go with them."""
+    name = small_grid.datasets[-1].name
+    table = small_grid.certificates
+    kept = small_grid.with_datasets([name]).certificates
+    assert 0 < len(kept) < len(table)
+    assert kept.equals(table[table["dataset"] == name].reset_index(drop=True))
+
+
 def test_a_plan_from_clusters_counts_clusters() -> None:
     """Twelve books are not a hundred documents: neither in words nor on the axis."""
 

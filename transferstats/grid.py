@@ -191,7 +191,10 @@ class TransferGrid:
 
     def with_datasets(self, names: Sequence[str]) -> TransferGrid:
         """The same grid restricted to some datasets, in the order given."""
-        return replace(self, datasets=tuple(self.dataset(name) for name in names))
+        certificates = self.certificates
+        if "dataset" in certificates:
+            certificates = certificates[certificates["dataset"].isin(names)].reset_index(drop=True)
+        return replace(self, datasets=tuple(self.dataset(name) for name in names), certificates=certificates)
 
     def with_layers(self, names: Sequence[str]) -> TransferGrid:
         """The same grid restricted to some layers, in the order given; shared lenses stay those of all layers.

@@ -36,10 +36,12 @@ def packaged_model() -> str:
     return str(Path(found.origin).parent / FILE)
 
 
-def planned(options: argparse.Namespace, domains: list[str], fit: ts.FitPlan, null_replicates: int) -> list[Cell]:
-    """The cells of some domains under one plan."""
+def planned(
+    options: argparse.Namespace, domains: list[str], fit: ts.FitPlan, every: int, null_replicates: int
+) -> list[Cell]:
+    """The cells of some domains and every n-th layer under one plan."""
     return ts.cells(
-        ts.LanguageSource(options.subject or packaged_model(), options.every),
+        ts.LanguageSource(options.subject or packaged_model(), every),
         domains,
         seeds=options.seeds,
         null_replicates=null_replicates,
@@ -75,6 +77,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--tolerance", type=float, default=0.02, help="of kl over a doubling, as a share of it")
     parser.add_argument("--published", help="domain on which the published recipe is trained too")
     parser.add_argument("--published-batch", type=int, default=2048, help="rows a step of the published recipe")
+    parser.add_argument(
+        "--published-every", type=int, help="layers of the published recipe, where fewer than --every takes"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--shard", type=shard, help="i/n: only every n-th cell, and no report")
@@ -92,10 +97,12 @@ def main() -> None:
     )
     published = options.store.with_name(options.store.name + "_published")
     if not options.report_only:
-        sweep(planned(options, options.domains, fit, options.null_replicates), options.store, options)
+        cells = planned(options, options.domains, fit, options.every, options.null_replicates)
+        sweep(cells, options.store, options)
         if options.published:
             recipe = replace(RECIPES["belrose2023"], batch=options.published_batch, precision=options.precision)
-            sweep(planned(options, [options.published], recipe, 0), published, options)
+            every = options.published_every or options.every
+            sweep(planned(options, [options.published], recipe, every, 0), published, options)
     if options.shard is not None:
         return
     beside = ts.read_grid(published) if published.exists() else None

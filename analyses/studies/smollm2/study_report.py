@@ -152,18 +152,32 @@ def similar(grid: TransferGrid) -> list[str]:
 
 
 def recipes(grid: TransferGrid, published: TransferGrid | None) -> list[str]:
-    """Penalties of the published recipe beside those of converged lenses, on the domains that have both."""
+    """Penalties of the published recipe beside those of converged lenses, on the domains and layers of both."""
     if published is None:
-        return ["not run here: `--published DOMAIN` trains it beside"]
-    lines = []
+        return [
+            "not run here, for lack of an accelerator: `--published DOMAIN` trains it beside; on a small model, "
+            "[reports/convergence](../convergence/convergence.md) shows how penalties move with training"
+        ]
+    fit = published.provenance["study"]["fit"]
+    lines = [
+        f"layers {', '.join(published.layers)}; the recipe is that of tuned-lens 0.2.0 ({fit['max_steps']} steps "
+        f"of stochastic gradient descent, learning rate {fit['learning_rate']:g}, weight decay "
+        f"{fit['weight_decay']:g}) with {fit['batch']:,} tokens a step, where 262,144 are published"
+    ]
     for data in published.datasets:
         for title, one in (("published recipe", published), ("converged lenses", grid)):
-            part = one.with_datasets([data.name])
+            part = one.with_datasets([data.name]).with_layers(published.layers)
             mean, asymmetry = ts.estimate(part, "mean").headline, ts.estimate(part, "asymmetry").headline
             lines.append(
-                f"{data.name}, {title}: mean penalty {spelled(mean)}, forward minus backward {spelled(asymmetry)}"
+                f"{data.name}, {title}: held-out kl of own lenses {_own_kl(part):.2f}, mean penalty "
+                f"{spelled(mean)}, forward minus backward {spelled(asymmetry)}"
             )
     return lines
+
+
+def _own_kl(grid: TransferGrid) -> float:
+    own = grid.certificates
+    return float(own.loc[(own["readout"] == "own") & (own["world"] == "observed"), "held_out_kl"].mean())
 
 
 def between(grid: TransferGrid) -> list[str]:
