@@ -427,6 +427,17 @@ def test_some_layers_only() -> None:
         grid.with_layers(["0", "9"])
 
 
+def test_slopes_over_every_fourth_layer_say_so() -> None:
+    """A slope per layer used is not one per layer of the network."""
+    grid = replace(make_grid(), provenance={"study": {"subject": {"name": "a", "every": 4}}})
+    said = {
+        claim.key
+        for claim in ts.evaluate(grid, SMALLEST).claims
+        if any("per layer used, of which the network has 4 times as many" in text for text in claim.caveats)
+    }
+    assert said == {"C1", "C5"}  # without similarities C8 is not tested
+
+
 def test_some_datasets_only(small_grid: TransferGrid) -> None:
     """The certificates of the datasets left out go with them."""
     name = small_grid.datasets[-1].name
