@@ -51,7 +51,7 @@ def answers(grid: TransferGrid, evidence: Evidence, published: TransferGrid | No
         ("How much does one right lens explain?", explained(grid, later)),
         (
             "Do they grow with distance, and in which direction?",
-            [*claims(evidence, ("C5", "C6", "C8")), PUBLISHED_DIRECTION],
+            [*claims(evidence, ("C5", "C6", "C8")), *directions(grid, later), PUBLISHED_DIRECTION],
         ),
         ("Does one lens serve every layer?", shared(grid, smallest)),
         ("What the layer similarity predicts", similar(grid)),
@@ -126,6 +126,17 @@ def explained(grid: TransferGrid, later: TransferGrid) -> list[str]:
             for one, share in zip(test.excess, test.share, strict=True)
         ]
     return lines
+
+
+def directions(grid: TransferGrid, later: TransferGrid) -> Iterator[str]:
+    """Forward minus backward, and what of it the shared-lens null leaves."""
+    for title, part in (("all layers", grid), ("without the embeddings", later)):
+        found = ts.estimate(part, "asymmetry")
+        tested = all(data.null is not None for data in part.datasets)
+        excess = null_test(part, "asymmetry").excess if tested else [None] * len(found)
+        for one, beyond in zip(found, excess, strict=True):
+            rest = "" if beyond is None else f", of which {spelled(beyond)} beyond the null"
+            yield f"{title}, {one.dataset}: forward minus backward {spelled(one)}{rest}"
 
 
 def shared(grid: TransferGrid, smallest: float) -> list[str]:
