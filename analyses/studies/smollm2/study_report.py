@@ -51,7 +51,12 @@ def answers(grid: TransferGrid, evidence: Evidence, published: TransferGrid | No
         ("How much does one right lens explain?", explained(grid, later)),
         (
             "Do they grow with distance, and in which direction?",
-            [*claims(evidence, ("C5", "C6", "C8")), *directions(grid, later), PUBLISHED_DIRECTION],
+            [
+                *claims(evidence, ("C5", "C6", "C8")),
+                *beyond(grid, later, "slope", "growth per layer used"),
+                *beyond(grid, later, "asymmetry", "forward minus backward"),
+                PUBLISHED_DIRECTION,
+            ],
         ),
         ("Does one lens serve every layer?", shared(grid, smallest)),
         ("What the layer similarity predicts", similar(grid)),
@@ -128,15 +133,15 @@ def explained(grid: TransferGrid, later: TransferGrid) -> list[str]:
     return lines
 
 
-def directions(grid: TransferGrid, later: TransferGrid) -> Iterator[str]:
-    """Forward minus backward, and what of it the shared-lens null leaves."""
+def beyond(grid: TransferGrid, later: TransferGrid, statistic: str, words: str) -> Iterator[str]:
+    """A statistic with and without the embeddings, and what of it the shared-lens null leaves."""
     for title, part in (("all layers", grid), ("without the embeddings", later)):
-        found = ts.estimate(part, "asymmetry")
+        found = ts.estimate(part, statistic)
         tested = all(data.null is not None for data in part.datasets)
-        excess = null_test(part, "asymmetry").excess if tested else [None] * len(found)
-        for one, beyond in zip(found, excess, strict=True):
-            rest = "" if beyond is None else f", of which {spelled(beyond)} beyond the null"
-            yield f"{title}, {one.dataset}: forward minus backward {spelled(one)}{rest}"
+        excess = null_test(part, statistic).excess if tested else [None] * len(found)
+        for one, left in zip(found, excess, strict=True):
+            rest = "" if left is None else f", of which {spelled(left)} beyond the null"
+            yield f"{title}, {one.dataset}: {words} {spelled(one)}{rest}"
 
 
 def shared(grid: TransferGrid, smallest: float) -> list[str]:
