@@ -83,14 +83,15 @@ def spelled(one: Estimate, digits: int = 3) -> str:
 
 
 def sentences(evidence: Evidence) -> list[str]:
-    """Each sentence with the verdicts of its claims on the average of the domains."""
-    name = evidence.claims[0].dataset
+    """Each sentence with the verdicts of its claims in every domain and on their average."""
     lines = []
     for sentence, keys in SENTENCES:
-        found = [claim for claim in evidence.claims if claim.key in keys and claim.dataset == name]
-        lines.append(
-            f"{sentence}: " + "; ".join(f"{one.key} {one.title.lower()}: **{one.verdict}**" for one in found)
-        )
+        parts = []
+        for key in keys:
+            found = [claim for claim in evidence.claims if claim.key == key]
+            verdicts = ", ".join(f"{claim.dataset} **{claim.verdict}**" for claim in found)
+            parts.append(f"{key} {found[0].title.lower()}: {verdicts}")
+        lines.append(f"{sentence}: " + "; ".join(parts))
     return lines
 
 
