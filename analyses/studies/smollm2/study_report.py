@@ -251,7 +251,7 @@ def overfit(own: pd.DataFrame) -> Iterator[str]:
     if (means["held_out_kl"] > means["train_kl"]).all():
         yield (
             "A lens is kept where its held-out kl is lowest, not at the minimum of its training kl. Folds with "
-            "more tokens would bring both together and lower the losses of both worlds."
+            "more tokens were not tried."
         )
 
 
