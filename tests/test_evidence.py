@@ -427,6 +427,34 @@ def test_some_layers_only() -> None:
         grid.with_layers(["0", "9"])
 
 
+def test_some_seeds_only() -> None:
+    """Losses, null and certificates of the seeds and replicates kept are what they were."""
+    grid = make_grid(n_null=3)
+    rows = [
+        {"dataset": "simulated", "world": world, "seed": seed, "layer": "0", "converged": True}
+        for world, names in (("observed", grid.datasets[0].seeds), ("null", ("replicate 0", "replicate 2")))
+        for seed in names
+    ]
+    grid = replace(grid, certificates=pd.DataFrame(rows))
+    kept = grid.with_seeds(["seed 3", "seed 1"], ["replicate 2"])
+    before, after = grid.datasets[0], kept.datasets[0]
+    assert after.seeds == ("seed 3", "seed 1")
+    np.testing.assert_array_equal(after.loss("kl"), before.loss("kl")[[3, 1]])
+    np.testing.assert_array_equal(after.readouts["shared"]["kl"], before.readouts["shared"]["kl"][[3, 1]])
+    assert before.null is not None
+    assert after.null is not None
+    np.testing.assert_array_equal(after.null.loss("kl"), before.null.loss("kl")[[2]])
+    assert list(kept.certificates["seed"]) == ["seed 1", "seed 3", "replicate 2"]
+    every = grid.with_seeds(["seed 1"])
+    assert every.datasets[0].null is before.null
+    assert list(every.certificates["seed"]) == ["seed 1", "replicate 0", "replicate 2"]
+    for wrong in (["9"], ["seed 1", "seed 1"], []):
+        with pytest.raises(TransferstatsError, match=r"give at least 1 of seed 0, .*, seed 4, each once"):
+            grid.with_seeds(wrong)
+    with pytest.raises(TransferstatsError, match=r"null replicates \['4'\].*replicate 0, replicate 1"):
+        grid.with_seeds(["seed 1"], ["4"])
+
+
 def test_slopes_over_every_fourth_layer_say_so() -> None:
     """A slope per layer used is not one per layer of the network."""
     grid = replace(make_grid(), provenance={"study": {"subject": {"name": "a", "every": 4}}})

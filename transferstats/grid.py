@@ -219,6 +219,25 @@ class TransferGrid:
             },
         )
 
+    def with_seeds(self, names: Sequence[str], null_replicates: Sequence[str] | None = None) -> TransferGrid:
+        """The same grid restricted to the lenses of some seeds, in the order given; similarities stay as they are.
+
+        null_replicates: names of the replicates to keep, all by default. In a store those of a name used the fold
+        of the seed of that name.
+        """
+        certificates = self.certificates
+        if len(certificates):
+            seeds, of_null = certificates["seed"].astype(str), certificates["world"] == "null"
+            kept = of_null if null_replicates is None else of_null & seeds.isin(null_replicates)
+            certificates = certificates[kept | (~of_null & seeds.isin(names))].reset_index(drop=True)
+        datasets = []
+        for data in self.datasets:
+            null = data.null
+            if null is not None and null_replicates is not None:
+                null = _some_seeds(null, null_replicates, "null replicates")
+            datasets.append(replace(_some_seeds(data, names, "seeds"), null=null))
+        return replace(self, datasets=tuple(datasets), certificates=certificates)
+
     def to_frame(self) -> pd.DataFrame:
         """Long table, one row a (dataset, seed, unit, source, target): reads back with ``read_grid``."""
         return pd.concat([_long_frame(data, self.layers) for data in self.datasets], ignore_index=True)
@@ -233,6 +252,23 @@ def _some_layers(data: DatasetLosses, index: Sequence[int]) -> DatasetLosses:
             for readout, by_loss in data.readouts.items()
         },
         null=None if data.null is None else _some_layers(data.null, index),
+    )
+
+
+def _some_seeds(data: DatasetLosses, names: Sequence[str], what: str) -> DatasetLosses:
+    if not names or len(set(names)) != len(names) or not set(names) <= set(data.seeds):
+        raise DataError(
+            f"dataset {data.name!r}, {what} {list(names)}: give at least 1 of {', '.join(data.seeds)}, each once"
+        )
+    index = [data.seeds.index(name) for name in names]
+    return replace(
+        data,
+        seeds=tuple(names),
+        losses={name: values[index] for name, values in data.losses.items()},
+        readouts={
+            readout: {name: values[index] for name, values in by_loss.items()}
+            for readout, by_loss in data.readouts.items()
+        },
     )
 
 

@@ -7,7 +7,8 @@
 
 Sweeps into reports/smollm2/store, kept with the report: a sweep that was cut off goes on from its cells,
 on another machine too. Then writes reports/smollm2 from what is stored; ``--report-only`` writes it again.
-``--published DOMAIN`` adds the published recipe on one domain.
+``--published DOMAIN`` adds the published recipe on one domain. ``--longer DOMAIN`` trains the lenses of one
+fold of a domain, and of its null replicate, for twice the steps: what the step budget does to the answers.
 """
 
 from __future__ import annotations
@@ -62,6 +63,11 @@ def sweep(cells: list[Cell], store: Path, options: argparse.Namespace) -> None:
     print(f"{store}: {len(outcome.computed)} cells computed, {len(outcome.reused)} reused", flush=True)
 
 
+def beside(store: Path, name: str) -> Path:
+    """Folder of another store next to the study's own."""
+    return store.with_name(f"{store.name}_{name}")
+
+
 def parsed() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -81,6 +87,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--published-every", type=int, help="layers of the published recipe, where fewer than --every takes"
     )
+    parser.add_argument("--longer", help="domain on one fold of which lenses are trained twice as long too")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--shard", type=shard, help="i/n: only every n-th cell, and no report")
@@ -96,7 +103,7 @@ def main() -> None:
     fit = replace(
         WIDE, precision=options.precision, max_steps=options.max_steps, relative_tolerance=options.tolerance
     )
-    published = options.store.with_name(options.store.name + "_published")
+    published, longer = (beside(options.store, name) for name in ("published", "longer"))
     if not options.report_only:
         cells = planned(options, options.domains, fit, options.every, options.null_replicates)
         sweep(cells, options.store, options)
@@ -104,13 +111,18 @@ def main() -> None:
             recipe = replace(RECIPES["belrose2023"], batch=options.published_batch, precision=options.precision)
             every = options.published_every or options.every
             sweep(planned(options, [options.published], recipe, every, 0), published, options)
+        if options.longer:
+            plan = replace(fit, max_steps=2 * fit.max_steps)
+            cells = planned(options, [options.longer], plan, options.every, options.null_replicates)
+            sweep([cell for cell in cells if cell.config["seed"] == 0], longer, options)
     if options.shard is not None:
         return
     try:
-        grid, beside = ts.read_grid(options.store), ts.read_grid(published) if published.exists() else None
+        grid = ts.read_grid(options.store)
+        extra = [ts.read_grid(store) if store.exists() else None for store in (published, longer)]
     except StoreError as error:  # cells of an earlier, larger plan may be missing still
         raise SystemExit(f"no report yet: {error}") from error
-    print(write_report(grid, beside, SMALLEST, options.out))
+    print(write_report(grid, *extra, smallest=SMALLEST, out=options.out))
 
 
 if __name__ == "__main__":

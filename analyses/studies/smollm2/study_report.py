@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from study_beside import longer_lines, published_lines
+from study_words import WORDS, has_null, layer_sets, own_lenses, spelled
 
 import transferstats as ts
 from transferstats.grid import TransferGrid
-from transferstats.results import Claim, Estimate, Evidence
+from transferstats.results import Claim, Evidence
 from transferstats.stats.ladder import gap_closed
 from transferstats.stats.null import null_test, shared_lens_test
 from transferstats.stats.reliability import correlate_similarity
@@ -33,36 +35,49 @@ PUBLISHED_DIRECTION = (
 )
 
 
-def write_report(grid: TransferGrid, published: TransferGrid | None, smallest: float, out: Path) -> str:
-    """Write report and answers; returns the answers."""
+def write_report(
+    grid: TransferGrid,
+    published: TransferGrid | None,
+    longer: TransferGrid | None,
+    *,
+    smallest: float,
+    out: Path,
+) -> str:
+    """Write report and answers, which set beside the study what was trained otherwise; returns the answers."""
     evidence = ts.evaluate(grid, smallest)
     ts.report(evidence, out)
-    text = answers(grid, evidence, published, smallest)
+    text = answers(grid, evidence, published, longer, smallest)
     (out / "answers.md").write_text(text, encoding="utf-8")
     return text
 
 
-def answers(grid: TransferGrid, evidence: Evidence, published: TransferGrid | None, smallest: float) -> str:
+def answers(
+    grid: TransferGrid,
+    evidence: Evidence,
+    published: TransferGrid | None,
+    longer: TransferGrid | None,
+    smallest: float,
+) -> str:
     """The page."""
-    later = grid.with_layers(grid.layers[1:])
     sections = [
         ("The discussion's sentences, and their verdicts", sentences(evidence)),
-        ("How small are the penalties?", sizes(grid, later, smallest)),
-        ("How much does one right lens explain?", explained(grid, later)),
+        ("How small are the penalties?", sizes(grid, smallest)),
+        ("How much does one right lens explain?", explained(grid)),
         (
             "Do they grow with distance, and in which direction?",
             [
                 *claims(evidence, ("C5", "C6", "C8")),
-                *beyond(grid, later, "slope", "growth per layer used"),
-                *beyond(grid, later, "asymmetry", "forward minus backward"),
+                *beyond(grid, "slope"),
+                *beyond(grid, "asymmetry"),
                 PUBLISHED_DIRECTION,
             ],
         ),
         ("Does one lens serve every layer?", shared(grid, smallest)),
         ("What the layer similarity predicts", similar(grid)),
-        ("The published recipe", recipes(grid, published)),
+        ("The published recipe", published_lines(grid, published)),
+        ("What longer training does", longer_lines(grid, longer)),
         ("Between domains", between(grid)),
-        ("What the embedding layer does", embeddings(grid, later)),
+        ("What the embedding layer does", embeddings(grid)),
         ("What this cannot show", limits(grid, evidence)),
     ]
     body = "\n\n".join(f"## {title}\n\n" + "\n".join(f"- {line}" for line in lines) for title, lines in sections)
@@ -75,11 +90,6 @@ report is [index.html](index.html) and [report.pdf](report.pdf). Losses are kl i
 
 {body}
 """
-
-
-def spelled(one: Estimate, digits: int = 3) -> str:
-    """Estimate [low, high]."""
-    return f"{one.estimate:.{digits}f} [{one.conf_low:.{digits}f}, {one.conf_high:.{digits}f}]"
 
 
 def sentences(evidence: Evidence) -> list[str]:
@@ -106,10 +116,10 @@ def _value(claim: Claim) -> str:
     return "" if claim.estimate is None else f", {spelled(claim.estimate)}"
 
 
-def sizes(grid: TransferGrid, later: TransferGrid, smallest: float) -> list[str]:
+def sizes(grid: TransferGrid, smallest: float) -> list[str]:
     """Mean penalties with and without the embeddings, against the smallest penalty of interest."""
     lines = []
-    for title, part in (("all layers", grid), ("without the embeddings", later)):
+    for title, part in layer_sets(grid):
         raw = ts.estimate(part, "mean")
         verdicts = ts.relevance_test(raw, smallest=smallest).verdicts
         lines += [
@@ -119,12 +129,12 @@ def sizes(grid: TransferGrid, later: TransferGrid, smallest: float) -> list[str]
     return lines
 
 
-def explained(grid: TransferGrid, later: TransferGrid) -> list[str]:
+def explained(grid: TransferGrid) -> list[str]:
     """What the shared-lens null leaves."""
-    if any(data.null is None for data in grid.datasets):
+    if not has_null(grid):
         return ["not tested: no null replicates were run"]
     lines = []
-    for title, part in (("all layers", grid), ("without the embeddings", later)):
+    for title, part in layer_sets(grid):
         test = null_test(part, "mean")
         lines += [
             f"{title}, {one.dataset}: {spelled(one)} nats beyond the null, which explains {spelled(share)} of the "
@@ -134,15 +144,14 @@ def explained(grid: TransferGrid, later: TransferGrid) -> list[str]:
     return lines
 
 
-def beyond(grid: TransferGrid, later: TransferGrid, statistic: str, words: str) -> Iterator[str]:
+def beyond(grid: TransferGrid, statistic: str) -> Iterator[str]:
     """A statistic with and without the embeddings, and what of it the shared-lens null leaves."""
-    for title, part in (("all layers", grid), ("without the embeddings", later)):
+    for title, part in layer_sets(grid):
         found = ts.estimate(part, statistic)
-        tested = all(data.null is not None for data in part.datasets)
-        excess = null_test(part, statistic).excess if tested else [None] * len(found)
+        excess = null_test(part, statistic).excess if has_null(part) else [None] * len(found)
         for one, left in zip(found, excess, strict=True):
             rest = "" if left is None else f", of which {spelled(left)} beyond the null"
-            yield f"{title}, {one.dataset}: {words} {spelled(one)}{rest}"
+            yield f"{title}, {one.dataset}: {WORDS[statistic]} {spelled(one)}{rest}"
 
 
 def shared(grid: TransferGrid, smallest: float) -> list[str]:
@@ -168,51 +177,22 @@ def similar(grid: TransferGrid) -> list[str]:
     return [*lines, PUBLISHED_SPEARMAN]
 
 
-def recipes(grid: TransferGrid, published: TransferGrid | None) -> list[str]:
-    """Penalties of the published recipe beside those of converged lenses, on the domains and layers of both."""
-    if published is None:
-        return [
-            "not run here, for lack of an accelerator: `--published DOMAIN` trains it beside; on a small model, "
-            "[reports/convergence](../convergence/convergence.md) shows how penalties move with training"
-        ]
-    fit = published.provenance["study"]["fit"]
-    lines = [
-        f"layers {', '.join(published.layers)}; the recipe is that of tuned-lens 0.2.0 ({fit['max_steps']} steps "
-        f"of stochastic gradient descent, learning rate {fit['learning_rate']:g}, weight decay "
-        f"{fit['weight_decay']:g}) with {fit['batch']:,} tokens a step, where 262,144 are published"
-    ]
-    for data in published.datasets:
-        for title, one in (("published recipe", published), ("converged lenses", grid)):
-            part = one.with_datasets([data.name]).with_layers(published.layers)
-            mean, asymmetry = ts.estimate(part, "mean").headline, ts.estimate(part, "asymmetry").headline
-            lines.append(
-                f"{data.name}, {title}: held-out kl of own lenses {_own_kl(part):.2f}, mean penalty "
-                f"{spelled(mean)}, forward minus backward {spelled(asymmetry)}"
-            )
-    return lines
-
-
-def _own_kl(grid: TransferGrid) -> float:
-    own = grid.certificates
-    return float(own.loc[(own["readout"] == "own") & (own["world"] == "observed"), "held_out_kl"].mean())
-
-
 def between(grid: TransferGrid) -> list[str]:
     """Differences between domains, whose documents and lenses have nothing in common."""
     lines = []
     for one, other in combinations([data.name for data in grid.datasets], 2):
-        for statistic, words in (("mean", "mean penalty"), ("asymmetry", "forward minus backward")):
+        for statistic in ("mean", "asymmetry"):
             pair = (grid.with_datasets([one]), grid.with_datasets([other]))
             found = ts.compare(*pair, statistic=statistic).difference.headline
-            lines.append(f"{words}, {one} less {other}: {spelled(found)}")
+            lines.append(f"{WORDS[statistic]}, {one} less {other}: {spelled(found)}")
     return lines or ["one domain only"]
 
 
-def embeddings(grid: TransferGrid, later: TransferGrid) -> list[str]:
+def embeddings(grid: TransferGrid) -> list[str]:
     """Penalties of the embedding layer's lens elsewhere, of other lenses on it, and of all other pairs."""
     lines = []
     for data in grid.datasets:
-        part, rest = grid.with_datasets([data.name]), later.with_datasets([data.name])
+        (_, part), (_, rest) = layer_sets(grid.with_datasets([data.name]))
         away, onto = (ts.estimate(part, name).headline.pick(0) for name in ("source", "target"))
         lines.append(
             f"{data.name}: its lens on other layers costs {spelled(away)}, their lenses on it {spelled(onto)}, "
@@ -230,14 +210,16 @@ def certified(converged: pd.Series, fit: dict[str, Any]) -> str:
     return rule + ("." if converged.all() else "; penalties of the others may be those of unfinished lenses.")
 
 
-def finished(own: pd.DataFrame) -> Iterator[str]:
+def finished(grid: TransferGrid) -> Iterator[str]:
     """Certificates of the own lenses of each domain in the observed world, on which every penalty rests."""
-    for name, lenses in own[own["world"] == "observed"].groupby("dataset"):
+    for name, lenses in own_lenses(grid).groupby("dataset"):
         moved = (lenses["change"] / lenses["held_out_kl"]).median()
-        yield (
-            f"{name}: {int(lenses['converged'].sum())} of {len(lenses)} own lenses hold one; the last doubling "
-            f"lowered their held-out kl by {100 * moved:.1f} % (median)."
+        doubled = (
+            "the steps never doubled"
+            if pd.isna(moved)
+            else f"the last doubling lowered their held-out kl by {100 * moved:.1f} % (median)"
         )
+        yield f"{name}: {int(lenses['converged'].sum())} of {len(lenses)} own lenses hold one; {doubled}."
 
 
 def overfit(own: pd.DataFrame) -> Iterator[str]:
@@ -267,7 +249,7 @@ def limits(grid: TransferGrid, evidence: Evidence) -> list[str]:
         f"{seeds} seeds, each on its own fold of documents, of which {tokens} tokens at most were read; documents "
         f"scored: {documents}.",
         certified(judged["converged"], study["fit"]),
-        *finished(judged[judged["readout"] == "own"]),
+        *finished(grid),
         *overfit(judged[judged["readout"] == "own"]),
         f"Gradients were taken in {study['fit']['precision']}; everything that is measured is float32.",
         "One model; other models, other domains and longer contexts are not in these intervals.",
