@@ -8,6 +8,7 @@ from study_words import WORDS, has_null, layer_sets, own_lenses, spelled
 
 import transferstats as ts
 from transferstats.grid import TransferGrid
+from transferstats.results import Estimate
 from transferstats.stats.null import null_test
 
 
@@ -25,14 +26,32 @@ def published_lines(grid: TransferGrid, published: TransferGrid | None) -> list[
         f"{fit['weight_decay']:g}) with {fit['batch']:,} tokens a step, where 262,144 are published"
     ]
     for data in published.datasets:
-        for title, one in (("published recipe", published), ("lenses of this study", grid)):
-            part = one.with_datasets([data.name]).with_layers(published.layers)
-            mean, asymmetry = ts.estimate(part, "mean").headline, ts.estimate(part, "asymmetry").headline
-            lines.append(
-                f"{data.name}, {title}: held-out kl of own lenses {_own_kl(part):.2f}, mean penalty "
-                f"{spelled(mean)}, forward minus backward {spelled(asymmetry)}"
-            )
+        same = grid.with_datasets([data.name]).with_layers(published.layers)
+        kls = [_own_kl(part) for part in (published.with_datasets([data.name]), same)]
+        lines.append(
+            f"{data.name}: held-out kl of own lenses, mean over layers, {kls[0]:.2f} by the published recipe and "
+            f"{kls[1]:.2f} in this study"
+        )
+        sets = zip(layer_sets(published.with_datasets([data.name])), layer_sets(same), strict=True)
+        lines += [
+            f"{title}, {data.name}: {line}" for (title, one), (_, two) in sets for line in _recipes(one, two)
+        ]
     return lines
+
+
+def _recipes(published: TransferGrid, grid: TransferGrid) -> Iterator[str]:
+    """Statistics of one dataset by both recipes, and whether a direction depends on the recipe."""
+    for statistic in ("mean", "asymmetry"):
+        one, two = (ts.estimate(part, statistic).headline for part in (published, grid))
+        yield f"{WORDS[statistic]} {spelled(one)} by the published recipe, {spelled(two)} in this study"
+        signs = [_sign(one), _sign(two)]
+        if signs[0] * signs[1] < 0:
+            yield f"**{WORDS[statistic]} changes its sign with the recipe**: how lenses are trained decides it"
+
+
+def _sign(one: Estimate) -> int:
+    """Sign of an interval, 0 where it includes zero."""
+    return int(one.conf_low > 0) - int(one.conf_high < 0)
 
 
 def longer_lines(grid: TransferGrid, longer: TransferGrid | None) -> list[str]:
