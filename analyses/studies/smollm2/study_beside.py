@@ -60,32 +60,37 @@ def longer_lines(grid: TransferGrid, longer: TransferGrid | None) -> list[str]:
         return ["not run: `--longer DOMAIN` trains the lenses of one fold for twice the steps"]
     lines = []
     for data in longer.datasets:
-        replicates = None if data.null is None else data.null.seeds
-        before = grid.with_datasets([data.name]).with_seeds(data.seeds, replicates)
-        after = longer.with_datasets([data.name])
+        whole, after = grid.with_datasets([data.name]), longer.with_datasets([data.name])
+        before = whole.with_seeds(data.seeds, None if data.null is None else data.null.seeds)
         few, many = (part.provenance["study"]["fit"]["max_steps"] for part in (before, after))
         lines.append(
-            f"{data.name}, {len(data.seeds)} of {len(grid.dataset(data.name).seeds)} folds, the same documents: "
-            f"at most {few} steps, then {many}; too few lenses for an interval, what counts is how far it moves"
+            f"{data.name}, {len(data.seeds)} of {len(whole.datasets[0].seeds)} folds, the same documents: at most "
+            f"{few} steps, then {many}; a movement is to be held against the half-width of the study's interval"
         )
-        for (title, shorter), (_, extended) in zip(layer_sets(before), layer_sets(after), strict=True):
-            lines += [f"{title}, {data.name}: {line}" for line in _moved(shorter, extended)]
+        for (title, part), (_, shorter), (_, extended) in zip(
+            *map(layer_sets, (whole, before, after)), strict=True
+        ):
+            lines += [f"{title}, {data.name}: {line}" for line in _moved(part, shorter, extended)]
     return lines
 
 
-def _moved(shorter: TransferGrid, longer: TransferGrid) -> Iterator[str]:
+def _moved(whole: TransferGrid, shorter: TransferGrid, longer: TransferGrid) -> Iterator[str]:
     """Own kl, certificates and statistics of one dataset, before and after."""
     both = (shorter, longer)
     certified = [f"{int(own_lenses(one)['converged'].sum())} of {len(own_lenses(one))} certified" for one in both]
     kl = [_own_kl(one) for one in both]
     yield f"held-out kl of own lenses {kl[0]:.3f} ({certified[0]}), then {kl[1]:.3f} ({certified[1]})"
     for statistic, words in WORDS.items():
-        found = [float(ts.estimate(one, statistic).headline.estimate) for one in both]
-        line = f"{words} {found[0]:.3f}, then {found[1]:.3f}"
-        if all(has_null(one) for one in both):
-            left = [float(null_test(one, statistic).excess.headline.estimate) for one in both]
-            line += f"; beyond the null {left[0]:.3f}, then {left[1]:.3f}"
-        yield line
+        yield _movement(words, *(ts.estimate(one, statistic).headline for one in (whole, *both)))
+        if all(has_null(one) for one in (whole, *both)):
+            left = (null_test(one, statistic).excess.headline for one in (whole, *both))
+            yield _movement(f"{words} beyond the null", *left)
+
+
+def _movement(words: str, whole: Estimate, shorter: Estimate, longer: Estimate) -> str:
+    before, after = float(shorter.estimate), float(longer.estimate)
+    half = float(whole.conf_high - whole.conf_low) / 2
+    return f"{words} {before:.3f}, then {after:.3f}: {after - before:+.3f}, where the half-width is {half:.3f}"
 
 
 def _own_kl(grid: TransferGrid) -> float:
