@@ -41,6 +41,7 @@ document.querySelectorAll("main *, header *, nav *").forEach(function (one) {
     wide.push(one.tagName);
   }
 });
+var verdicts = document.querySelector("table.sortable").closest(".scroll");
 var text = document.querySelector("svg.figure text");
 var drawing = text.ownerSVGElement;
 var head = document.querySelectorAll("table.sortable th")[3];
@@ -51,6 +52,7 @@ parent.postMessage(JSON.stringify({
   scroll: root.scrollWidth,
   client: root.clientWidth,
   wide: wide,
+  cut: verdicts.scrollWidth - verdicts.clientWidth,
   letters: parseFloat(getComputedStyle(text).fontSize) * drawing.getBoundingClientRect().width /
     drawing.viewBox.baseVal.width,
   order: head.getAttribute("aria-sort"),
@@ -78,7 +80,7 @@ def folder(study_files: Mapping[str, bytes], tmp_path_factory: pytest.TempPathFa
     (target / "measured.html").write_text(page.replace("</body>", MEASURE + "</body>"))
     stray = '<img src="https://example.invalid/x.png"><script>alert(1)</script></body>'
     (target / "stray.html").write_text(study_files["index.html"].decode().replace("</body>", stray))
-    for width in (390, 1280):
+    for width in (390, 1130, 1280):
         (target / f"frame-{width}.html").write_text(FRAME.replace("WIDTH", str(width)))
     return target
 
@@ -99,7 +101,7 @@ def test_console_stays_silent_and_a_stray_request_would_be_heard(browser: str, f
     assert any("Content Security Policy" in line for line in console)
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 1130, 1280])
 def test_nothing_is_wider_than_the_window(browser: str, folder: Path, width: int) -> None:
     dom, console = load(browser, folder / f"frame-{width}.html")
     assert console == []
@@ -109,6 +111,7 @@ def test_nothing_is_wider_than_the_window(browser: str, folder: Path, width: int
     assert found["client"] == width
     assert found["scroll"] == width
     assert found["wide"] == []
+    assert found["cut"] <= 0, "the table of verdicts has to be scrolled sideways"
     assert found["letters"] >= 8.0
     assert found["order"] == "descending"
     values = [float(value) for value in found["values"]]
