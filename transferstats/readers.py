@@ -14,7 +14,8 @@ import pandas as pd
 from transferstats.engine import CellOutput, Store, StoredCell
 from transferstats.errors import DataError, StoreError
 from transferstats.foreign import Conversion, grid_from_table, read_matrices, read_table, read_tuned_lens
-from transferstats.grid import DatasetLosses, TransferGrid, losses_from_frame
+from transferstats.grid import DatasetLosses, TransferGrid
+from transferstats.long_tables import losses_from_frame
 
 PathLike = str | os.PathLike[str]
 

@@ -13,7 +13,8 @@ from transferstats.errors import DataError
 from transferstats.foreign.conversion import LN2, PER_BYTE, Conversion, error_of
 from transferstats.foreign.coordinates import as_indices
 from transferstats.foreign.generalization import NO_SEEDS
-from transferstats.grid import LOSSES, SCORED, TransferGrid, losses_from_frame
+from transferstats.grid import LOSSES, SCORED, TransferGrid
+from transferstats.long_tables import losses_from_frame
 
 NAMES: tuple[str, ...] = ("dataset", "seed", "unit", "cluster", "replicate")
 """Columns that hold names: read as text, so that "007" stays "007" and a unit may be called "NA"."""
