@@ -96,7 +96,13 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--store", type=Path, default=Path("reports/smollm2/store"))
     parser.add_argument("--out", type=Path, default=Path("reports/smollm2"))
     parser.add_argument("--report-only", action="store_true", help="no computing, only the report")
-    return parser.parse_args()
+    options = parser.parse_args()
+    for name in (options.published, options.longer):
+        if name and name not in options.domains:
+            parser.error(f"{name} is set beside the study, so it must be one of --domains {options.domains}")
+    if options.published_every and options.published_every % options.every:
+        parser.error(f"--published-every must be a multiple of --every {options.every}: layers that both have")
+    return options
 
 
 def main() -> None:
