@@ -243,16 +243,27 @@ class TransferGrid:
         return pd.concat([_long_frame(data, self.layers) for data in self.datasets], ignore_index=True)
 
 
-def _some_layers(data: DatasetLosses, index: Sequence[int]) -> DatasetLosses:
+EVERY = slice(None)
+
+
+def _part(
+    data: DatasetLosses, seeds: Sequence[int] | slice = EVERY, layers: Sequence[int] | slice = EVERY
+) -> DatasetLosses:
+    """Losses and readouts at some positions; the null stays as it is."""
     return replace(
         data,
-        losses={name: values[:, :, index][:, :, :, index] for name, values in data.losses.items()},
+        seeds=tuple(np.asarray(data.seeds, dtype=object)[seeds]),
+        losses={name: values[seeds][:, :, layers][:, :, :, layers] for name, values in data.losses.items()},
         readouts={
-            readout: {name: values[:, :, index] for name, values in by_loss.items()}
+            readout: {name: values[seeds][:, :, layers] for name, values in by_loss.items()}
             for readout, by_loss in data.readouts.items()
         },
-        null=None if data.null is None else _some_layers(data.null, index),
     )
+
+
+def _some_layers(data: DatasetLosses, index: Sequence[int]) -> DatasetLosses:
+    part = _part(data, layers=index)
+    return replace(part, null=None if data.null is None else _some_layers(data.null, index))
 
 
 def _some_seeds(data: DatasetLosses, names: Sequence[str], what: str) -> DatasetLosses:
@@ -260,16 +271,7 @@ def _some_seeds(data: DatasetLosses, names: Sequence[str], what: str) -> Dataset
         raise DataError(
             f"dataset {data.name!r}, {what} {list(names)}: give at least 1 of {', '.join(data.seeds)}, each once"
         )
-    index = [data.seeds.index(name) for name in names]
-    return replace(
-        data,
-        seeds=tuple(names),
-        losses={name: values[index] for name, values in data.losses.items()},
-        readouts={
-            readout: {name: values[index] for name, values in by_loss.items()}
-            for readout, by_loss in data.readouts.items()
-        },
-    )
+    return _part(data, seeds=[data.seeds.index(name) for name in names])
 
 
 def _long_frame(data: DatasetLosses, layers: tuple[str, ...]) -> pd.DataFrame:
