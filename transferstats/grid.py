@@ -21,7 +21,10 @@ FloatArray = npt.NDArray[np.float64]
 SCORED = "error"
 """Loss made from a score on request: 1 - score, in the unit of the score."""
 
-LOSSES: tuple[str, ...] = ("kl", "ce", SCORED)
+DISAGREEMENT = "disagreement"
+"""Share of tokens on which the most likely output of a lens is not the network's: bounded, where kl is not."""
+
+LOSSES: tuple[str, ...] = ("kl", "ce", DISAGREEMENT, SCORED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,11 @@ class DatasetLosses:
         of the grid.
     readouts: readout ("shared", "logit", ...) -> loss name -> (K, N, L), nats/token.
     baselines: "final_ce", "prior_ce", "prior_kl" -> (N,), nats/token.
-    null: losses of the shared-lens null on the same units; its "seeds" are the R null replicates.
+    null: losses of the shared-lens null on the same units; its "seeds" are the R null replicates. The null of a
+        null is made from a null replicate, treated as if it had been observed.
+    sets: other sets of lenses of the same seeds, scored on the same units: those of a part of the training rows
+        ("1/2"), those of another anchor (see :mod:`transferstats.lens_sets`).
+    training_rows: (K,) rows that the lenses of each seed were fitted to; empty where nobody recorded them.
     own_lenses: every unit was scored with lenses trained for it alone (a subject with its own decoders): K is 1,
         and what varies between units includes what varies between trainings.
     """
@@ -51,6 +58,8 @@ class DatasetLosses:
     baselines: Mapping[str, FloatArray] = field(default_factory=dict)
     null: DatasetLosses | None = None
     own_lenses: bool = False
+    sets: Mapping[str, DatasetLosses] = field(default_factory=dict)
+    training_rows: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         n_units = len(self.units)
@@ -66,6 +75,9 @@ class DatasetLosses:
         _check_extras(self)
         if self.null is not None and self.null.units != self.units:
             raise DataError(f"dataset {self.name!r}: null replicates must be scored on the same units")
+        for name, one in self.sets.items():
+            if one.units != self.units or one.seeds != self.seeds:
+                raise DataError(f"dataset {self.name!r}: lenses {name!r} must be of the same seeds and units")
 
     @property
     def n_layers(self) -> int:
@@ -189,6 +201,19 @@ class TransferGrid:
         """The same grid, analysed in another loss ("kl" or "ce")."""
         return replace(self, loss=loss)
 
+    @property
+    def lens_sets(self) -> tuple[str, ...]:
+        """Names of the sets of lenses that every dataset has beside its own."""
+        first = self.datasets[0].sets
+        return tuple(name for name in first if all(name in data.sets for data in self.datasets))
+
+    def with_set(self, name: str) -> TransferGrid:
+        """The same grid with another set of lenses in the place of its own; DataError that lists those it has."""
+        if name not in self.lens_sets:
+            known = ", ".join(self.lens_sets) or "none"
+            raise DataError(f"no lenses {name!r} beside the grid's own; every dataset has: {known}")
+        return replace(self, datasets=tuple(data.sets[name] for data in self.datasets))
+
     def with_datasets(self, names: Sequence[str]) -> TransferGrid:
         """The same grid restricted to some datasets, in the order given."""
         certificates = self.certificates
@@ -230,13 +255,8 @@ class TransferGrid:
             seeds, of_null = certificates["seed"].astype(str), certificates["world"] == "null"
             kept = of_null if null_replicates is None else of_null & seeds.isin(null_replicates)
             certificates = certificates[kept | (~of_null & seeds.isin(names))].reset_index(drop=True)
-        datasets = []
-        for data in self.datasets:
-            null = data.null
-            if null is not None and null_replicates is not None:
-                null = _some_seeds(null, null_replicates, "null replicates")
-            datasets.append(replace(_some_seeds(data, names, "seeds"), null=null))
-        return replace(self, datasets=tuple(datasets), certificates=certificates)
+        datasets = tuple(_some_lenses(data, names, null_replicates) for data in self.datasets)
+        return replace(self, datasets=datasets, certificates=certificates)
 
     def to_frame(self) -> pd.DataFrame:
         """Long table, one row a (dataset, seed, unit, source, target): reads back with ``read_grid``."""
@@ -249,10 +269,12 @@ EVERY = slice(None)
 def _part(
     data: DatasetLosses, seeds: Sequence[int] | slice = EVERY, layers: Sequence[int] | slice = EVERY
 ) -> DatasetLosses:
-    """Losses and readouts at some positions; the null stays as it is."""
+    """Losses and readouts at some positions; the null and other sets stay as they are."""
     return replace(
         data,
         seeds=tuple(np.asarray(data.seeds, dtype=object)[seeds]),
+        training_rows=tuple(np.asarray(data.training_rows)[seeds]) if data.training_rows else (),
+        sets={},
         losses={name: values[seeds][:, :, layers][:, :, :, layers] for name, values in data.losses.items()},
         readouts={
             readout: {name: values[seeds][:, :, layers] for name, values in by_loss.items()}
@@ -263,7 +285,17 @@ def _part(
 
 def _some_layers(data: DatasetLosses, index: Sequence[int]) -> DatasetLosses:
     part = _part(data, layers=index)
-    return replace(part, null=None if data.null is None else _some_layers(data.null, index))
+    null = None if data.null is None else _some_layers(data.null, index)
+    return replace(part, null=null, sets={name: _some_layers(one, index) for name, one in data.sets.items()})
+
+
+def _some_lenses(data: DatasetLosses, seeds: Sequence[str], replicates: Sequence[str] | None) -> DatasetLosses:
+    null = data.null
+    if null is not None and replicates is not None:
+        deeper = null.null
+        null = replace(_some_seeds(null, replicates, "null replicates"), null=deeper)
+    sets = {name: _some_lenses(one, seeds, replicates) for name, one in data.sets.items()}
+    return replace(_some_seeds(data, seeds, "seeds"), null=null, sets=sets)
 
 
 def _some_seeds(data: DatasetLosses, names: Sequence[str], what: str) -> DatasetLosses:

@@ -14,13 +14,17 @@ import pandas as pd
 from transferstats.engine import CellOutput, Store, StoredCell
 from transferstats.errors import DataError, StoreError
 from transferstats.foreign import Conversion, grid_from_table, read_matrices, read_table, read_tuned_lens
-from transferstats.grid import DatasetLosses, TransferGrid
+from transferstats.grid import DISAGREEMENT, DatasetLosses, TransferGrid
+from transferstats.lens_sets import BESIDE, split_name
 from transferstats.long_tables import losses_from_frame
 
 PathLike = str | os.PathLike[str]
 
-STORED: tuple[str, ...] = ("kl", "ce")
-"""Losses of a cell."""
+STORED: tuple[str, ...] = ("kl", "ce", DISAGREEMENT)
+"""Losses of a cell; cells of earlier versions lack the last."""
+
+NO_LENS: tuple[str, ...] = ("final", "prior")
+"""Readouts of a store that are no lenses."""
 
 EVALUATIONS: tuple[str, ...] = (".json", ".jsonl")
 """Files of tuned-lens."""
@@ -141,33 +145,64 @@ def dataset_from_outputs(name: str, outputs: Mapping[tuple[str, int], CellOutput
 
 
 def _dataset_with_null(name: str, group: list[StoredCell]) -> DatasetLosses:
-    observed = _dataset_of(name, [cell for cell in group if cell.config["world"] == "observed"])
-    replicates = [cell for cell in group if cell.config["world"] == "null"]
-    return replace(observed, null=_dataset_of(name, replicates)) if replicates else observed
+    made: DatasetLosses | None = None
+    for world in ("null of null", "null", "observed"):  # each is the null of the next
+        cells = [cell for cell in group if cell.config["world"] == world]
+        if cells:
+            made = _with_null(_dataset_of(name, cells), made)
+    if made is None:
+        raise StoreError(f"dataset {name!r} has no cell of a world that is known")
+    return made
+
+
+def _with_null(data: DatasetLosses, null: DatasetLosses | None) -> DatasetLosses:
+    """A dataset with its null, and each of its sets of lenses with the same set of the null."""
+    if null is None:
+        return data
+    sets = {name: _with_null(one, null.sets.get(name)) for name, one in data.sets.items()}
+    return replace(data, null=null, sets=sets)
 
 
 def _dataset_of(name: str, group: list[StoredCell]) -> DatasetLosses:
     group = sorted(group, key=lambda cell: int(cell.config["seed"]))
-    lens = pd.concat([_readout(cell, "lens").assign(seed=cell.config["seed"]) for cell in group])
+    names = dict.fromkeys(split_name(readout)[1] for readout in group[0].table["readout"].unique())
+    made = {one: _lens_set(name, group, one) for one in names}
+    main = made.pop("")
+    if BESIDE in made:  # lenses of another anchor stand on the same ladder
+        made[BESIDE] = replace(made[BESIDE], readouts=main.readouts)
+    sets = {one: replace(data, baselines=main.baselines) for one, data in made.items()}
+    return replace(main, sets=sets)
+
+
+def _lens_set(name: str, group: list[StoredCell], lens_set: str) -> DatasetLosses:
+    """Losses of one set of lenses; "" for those of the plan."""
+    stored = {readout: split_name(readout) for readout in group[0].table["readout"].unique()}
+    mine = {plain: readout for readout, (plain, one) in stored.items() if one == lens_set and plain not in NO_LENS}
+    lens = pd.concat([_readout(cell, mine["lens"]).assign(seed=cell.config["seed"]) for cell in group])
     data = losses_from_frame(lens, name)
     readouts = {
-        readout: _layer_losses(group, readout, data.units)
-        for readout in sorted(set(group[0].table["readout"]) - {"lens", "final", "prior"})
+        plain: _layer_losses(group, readout, data.units)
+        for plain, readout in sorted(mine.items())
+        if plain != "lens"
     }
-    return replace(data, readouts=readouts, baselines=_baselines(group[0], data.units))
+    baselines = {} if lens_set else _baselines(group[0], data.units)
+    return replace(data, readouts=readouts, baselines=baselines, training_rows=_training_rows(group, lens_set))
+
+
+def _training_rows(group: list[StoredCell], lens_set: str) -> tuple[float, ...]:
+    recorded = [cell.record.get("rows", {}) for cell in group]
+    found = [rows.get(lens_set, rows.get("train")) for rows in recorded]
+    return () if None in found else tuple(float(one) for one in found)
 
 
 def _baselines(cell: StoredCell, units: tuple[str, ...]) -> dict[str, Any]:
     """Losses without a lens, (N,) each; null cells have none."""
     found = {}
-    for key, readout, loss in (
-        ("final_ce", "final", "ce"),
-        ("prior_kl", "prior", "kl"),
-        ("prior_ce", "prior", "ce"),
-    ):
+    for readout, losses in (("final", ("ce",)), ("prior", STORED)):
         rows = _readout(cell, readout)
-        if len(rows):
-            found[key] = rows.set_index("unit").loc[list(units), loss].to_numpy(np.float64)
+        for loss in losses:
+            if len(rows) and loss in rows:
+                found[f"{readout}_{loss}"] = rows.set_index("unit").loc[list(units), loss].to_numpy(np.float64)
     return found
 
 
@@ -178,11 +213,12 @@ def _readout(cell: StoredCell, readout: str) -> pd.DataFrame:
 def _layer_losses(group: list[StoredCell], readout: str, units: tuple[str, ...]) -> dict[str, Any]:
     """loss -> (K, N, L) of a readout with one loss a layer."""
     position = {unit: index for index, unit in enumerate(units)}
-    stacked: dict[str, list[Any]] = {loss: [] for loss in STORED}
+    losses = [loss for loss in STORED if loss in group[0].table]
+    stacked: dict[str, list[Any]] = {loss: [] for loss in losses}
     for cell in group:
         rows = _readout(cell, readout)
         order = np.lexsort((rows["target"].to_numpy(), rows["unit"].map(position).to_numpy()))
-        for loss in STORED:
+        for loss in losses:
             stacked[loss].append(rows[loss].to_numpy(np.float64)[order].reshape(len(units), -1))
     return {loss: np.stack(parts) for loss, parts in stacked.items()}
 

@@ -25,6 +25,10 @@ Progress = Callable[[str, int], None]
 """Called with (stage, token-layers processed since the last call)."""
 
 
+MEASURED_ROWS = 4096
+"""At most so many rows of a sample are measured for a certificate."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """What is minimised: the kl of G lenses on ``train``; ``held_out`` chooses lambda and the number of steps.
@@ -50,11 +54,20 @@ class Problem:
             )
 
     def kl(
-        self, lenses: Translators, sample: Sample, *, maps: Tensor | None = None, max_rows: int = 4096
+        self, lenses: Translators, sample: Sample, *, maps: Tensor | None = None, max_rows: int = MEASURED_ROWS
     ) -> Tensor:
         """(g,) mean kl of each lens, or of all tied lenses together."""
         values = mean_kl(self.head, lenses, sample, maps=maps, max_rows=max_rows)
         return self.pooled(values)
+
+    def train_kl(self, lenses: Translators, *, maps: Tensor | None = None) -> Tensor:
+        """(g,) mean kl on the training rows, on as many of them as there are held-out ones to compare with."""
+        rows = self.held_out.hidden.shape[1]
+        return self.kl(lenses, self.train, maps=maps, max_rows=min(rows, MEASURED_ROWS))
+
+    def together(self, chosen: Tensor) -> Tensor:
+        """(g,) booleans, the same for all tied lenses: true where it is true of each."""
+        return chosen.all().expand_as(chosen) if self.tied else chosen
 
     def pooled(self, values: Tensor) -> Tensor:
         """Values (G, ...) of each lens, or their mean for every tied lens."""

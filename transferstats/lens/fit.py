@@ -13,19 +13,23 @@ from torch import Tensor
 
 from transferstats.lens.descent import Descent, NaturalDescent, Problem, Progress, StochasticDescent
 from transferstats.lens.plan import FitPlan
-from transferstats.lens.translator import Moments, Translators, ridge
+from transferstats.lens.translator import Moments, Translators, effective_dimension, ridge
 
 PATIENCE = 2  # doublings without improvement after which a lens has its minimum behind it
+OVERFIT = 3  # as many, before a descent may end otherwise, if training kl went on falling
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """Evidence that G lenses have converged; arrays of shape (G,), kl in nats per token.
 
-    start_kl, held_out_kl: held-out kl of the start and of the lens kept. train_kl: on as many training rows.
+    start_kl, held_out_kl: held-out kl of the start and of the lens kept. train_kl: of the lens kept, on as many of
+    its training rows.
     change: fall of held-out kl over the last doubling of steps (0 where it rose). steps: behind the lens kept; 0
     is the start. strength: ridge strength kept. converged: over the last doubling held-out kl fell or rose by less
     than the plan's tolerances, or it did not improve over two doublings while training kl went on falling.
+    rows: training rows of each. dimension: effective dimension of their inputs (``effective_dimension``).
+    width: d, of inputs and outputs.
     """
 
     start_kl: Tensor
@@ -35,6 +39,9 @@ class Certificate:
     steps: Tensor
     strength: Tensor
     converged: Tensor
+    rows: Tensor
+    dimension: Tensor
+    width: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,17 @@ def ridge_start(problem: Problem) -> Start:
     return Start(best, problem.kl(best, problem.held_out), kept, stats)
 
 
+def best_start(problem: Problem, candidates: Translators) -> Start:
+    """The ridge start of a single lens, or whichever of some other lenses has a lower held-out kl."""
+    start = ridge_start(problem)
+    for index in range(len(candidates)):
+        lens = candidates.map(index)
+        kl = problem.kl(lens, problem.held_out)
+        if bool(kl < start.kl):
+            start = replace(start, lenses=lens, kl=kl)
+    return start
+
+
 def _merge(choose: Tensor, yes: Translators, no: Translators) -> Translators:
     return Translators(
         torch.where(choose[:, None, None], yes.weight, no.weight),
@@ -74,23 +92,29 @@ def _merge(choose: Tensor, yes: Translators, no: Translators) -> Translators:
 
 
 def fit_lenses(
-    problem: Problem, *, rng: torch.Generator, progress: Progress | None = None
+    problem: Problem, *, rng: torch.Generator, progress: Progress | None = None, start: Start | None = None
 ) -> tuple[Translators, Certificate]:
     """Fit G lenses at once and certify each.
 
-    ``rng``: CPU generator; the order of the rows is the only randomness here.
+    ``rng``: CPU generator; the order of the rows is the only randomness here. ``start``: by default, ridge.
     """
-    start = ridge_start(problem)
+    start = ridge_start(problem) if start is None else start
     if problem.plan.anchor != "ridge":
         # Anchored lenses start at the anchor itself: the ridge start is far from it where final states are
         # more confident than any lens should be, and early stopping would leave the lens in between.
         start = replace(start, lenses=problem.prior, kl=problem.kl(problem.prior, problem.held_out))
     if problem.plan.method == "ridge":
-        train_kl = problem.kl(start.lenses, problem.train)
         nothing = torch.zeros_like(start.kl)
         unknown = torch.full_like(start.kl, torch.nan)
         return start.lenses, Certificate(
-            start.kl, start.kl, train_kl, unknown, nothing, start.strength, nothing.bool()
+            start.kl,
+            start.kl,
+            problem.train_kl(start.lenses),
+            unknown,
+            nothing,
+            start.strength,
+            nothing.bool(),
+            *_size(problem, start),
         )
     rates = (problem.plan.learning_rate, *problem.plan.slower)
     fits = [
@@ -119,34 +143,49 @@ def _better(
     kept = {
         field.name: torch.where(choose, getattr(other[1], field.name), getattr(one[1], field.name))
         for field in fields(Certificate)
+        if field.name != "width"
     }
-    return _merge(choose, other[0], one[0]), Certificate(**kept)
+    return _merge(choose, other[0], one[0]), Certificate(**kept, width=one[1].width)
 
 
 def _descend(
     descent: Descent, problem: Problem, start: Start, progress: Progress | None
 ) -> tuple[Translators, Certificate]:
     """Descend until each lens has settled; a settled lens does not wait for the others."""
-    trace = _Trace(start.lenses)
-    for steps, measured in problem.plan.milestones():
+    trace = _Trace(start)
+    for steps in problem.plan.milestones():
         if not len(descent.maps):
             break
         lenses = descent.run_to(steps, progress)
-        if measured:
-            kl = problem.kl(lenses, problem.held_out, maps=descent.maps)
-            descent.keep(~trace.record(descent.maps, lenses, kl, steps, problem.plan))
+        maps = descent.maps
+        kl = problem.kl(lenses, problem.held_out, maps=maps)
+        settled = trace.record(maps, lenses, kl, steps, problem.plan)
+        descent.keep(~(settled if problem.plan.may_end(steps) else _overfits(trace, problem, maps, lenses)))
     return _certified(trace, problem, start)
+
+
+def _overfits(trace: _Trace, problem: Problem, maps: Tensor, lenses: Translators) -> Tensor:
+    """(g,) lenses whose held-out kl has not improved for long while their training kl went on falling.
+
+    A step that is too large raises both, and its lens may come back when steps grow smaller; one that overfits
+    does not.
+    """
+    late = trace.rises[maps] >= OVERFIT
+    if not late.any():
+        return late
+    now, best = (problem.train_kl(one, maps=maps) for one in (lenses, trace.best.chosen(maps)))
+    return problem.together(late & (now < best))
 
 
 def _certified(trace: _Trace, problem: Problem, start: Start) -> tuple[Translators, Certificate]:
     """The lenses kept and their certificate; a descent that climbed on its own training rows is not kept."""
     tolerance = problem.plan.tolerance
-    train_kl, before = problem.kl(trace.best, problem.train), problem.kl(start.lenses, problem.train)
+    train_kl, before = problem.train_kl(trace.best), problem.train_kl(start.lenses)
     # Held-out kl may rise because the minimum lies behind, while training kl goes on falling; or because the
     # descent diverges, which is no evidence of a minimum.
     descended = (train_kl <= before + tolerance) & trace.best_kl.isfinite()
     kept = torch.equal(trace.last.weight, trace.best.weight) and torch.equal(trace.last.bias, trace.best.bias)
-    last_kl = train_kl if kept else problem.kl(trace.last, problem.train)
+    last_kl = train_kl if kept else problem.train_kl(trace.last)
     trace.converged &= descended & (last_kl <= train_kl + tolerance)
     return _merge(descended, trace.best, start.lenses), Certificate(
         start.kl,
@@ -156,15 +195,22 @@ def _certified(trace: _Trace, problem: Problem, start: Start) -> tuple[Translato
         torch.where(descended, trace.steps, 0.0),
         start.strength,
         trace.converged,
+        *_size(problem, start),
     )
 
 
-class _Trace:
-    """How the held-out kl of G lenses moves over doublings, and the best lens so far of each."""
+def _size(problem: Problem, start: Start) -> tuple[Tensor, Tensor, int]:
+    """Rows (G,), effective dimension (G,) and width."""
+    n_rows, width = problem.train.hidden.shape[1:]
+    return torch.full_like(start.kl, n_rows), effective_dimension(start.stats).expand_as(start.kl), width
 
-    def __init__(self, start: Translators) -> None:
-        self.best = self.last = start
-        self.best_kl = torch.full((len(start),), torch.inf, dtype=torch.float64, device=start.weight.device)
+
+class _Trace:
+    """How the held-out kl of G lenses moves over doublings; the best lens so far of each, the start included."""
+
+    def __init__(self, start: Start) -> None:
+        self.best = self.last = start.lenses
+        self.best_kl = start.kl.clone()
         self.steps, self.rises = torch.zeros_like(self.best_kl), torch.zeros_like(self.best_kl)
         self.change = torch.full_like(self.best_kl, torch.inf)
         self.converged = torch.zeros_like(self.best_kl).bool()

@@ -140,6 +140,8 @@ class Targets:
     mu: (n, d), W^T p. offset: (n,), p . b. entropy: (n,), H(p) in nats.
     labels: (n,) int64, the true next token (or class).
     x_final: (n, d) normed final states of a softcapped head, else None.
+    top: (n,) int64, the most likely output under p, or None where nobody asks for it.
+    table: rows -> (r, V) p itself, one chunk at a time, where it does not follow from the final states.
     """
 
     mu: Tensor
@@ -147,10 +149,12 @@ class Targets:
     entropy: Tensor
     labels: Tensor
     x_final: Tensor | None = None
+    top: Tensor | None = None
+    table: Callable[[slice], Tensor] | None = None
 
     def rows(self, index: Tensor | slice) -> Targets:
-        """The same targets for some tokens."""
-        fields = (self.mu, self.offset, self.entropy, self.labels, self.x_final)
+        """The same targets for some tokens, without the table."""
+        fields = (self.mu, self.offset, self.entropy, self.labels, self.x_final, self.top)
         return Targets(*(None if one is None else _rows(one, index) for one in fields))  # type: ignore[arg-type]
 
 
@@ -175,14 +179,19 @@ def concatenate(targets: Sequence[Targets]) -> Targets:
     """Targets of several layers, one after the other."""
     if len(targets) == 1:
         return targets[0]
-    finals = [one.x_final for one in targets if one.x_final is not None]
     return Targets(
         torch.cat([one.mu for one in targets]),
         torch.cat([one.offset for one in targets]),
         torch.cat([one.entropy for one in targets]),
         torch.cat([one.labels for one in targets]),
-        torch.cat(finals) if len(finals) == len(targets) else None,
+        _together([one.x_final for one in targets]),
+        _together([one.top for one in targets]),
     )
+
+
+def _together(parts: Sequence[Tensor | None]) -> Tensor | None:
+    present = [one for one in parts if one is not None]
+    return torch.cat(present) if len(present) == len(parts) else None
 
 
 def final_targets(head: Head, final: Tensor, labels: Tensor) -> Targets:
@@ -190,7 +199,7 @@ def final_targets(head: Head, final: Tensor, labels: Tensor) -> Targets:
     with torch.no_grad():
         x = head.norm(final)
         mu, offset = torch.empty_like(x), torch.empty_like(x[:, 0])
-        entropy = torch.empty_like(offset)
+        entropy, top = torch.empty_like(offset), torch.empty_like(labels)
         level = head.bias.mean()  # a large common bias would drown in the rounding of the sum over outputs
         spread = head.bias - level
 
@@ -199,7 +208,8 @@ def final_targets(head: Head, final: Tensor, labels: Tensor) -> Targets:
         def compute(rows: slice) -> None:
             # p must sum to 1 to the last digit: exp(log_softmax) misses by some 1e-6, times mu . x of 20 nats.
             logits = head.logits(x[rows], room=room)
-            shifted = logits.sub_(logits.amax(dim=-1, keepdim=True))
+            highest, top[rows] = logits.max(dim=-1)
+            shifted = logits.sub_(highest[:, None])
             p = shifted.exp()
             mass = p.sum(dim=-1, keepdim=True)
             p.div_(mass)
@@ -208,7 +218,7 @@ def final_targets(head: Head, final: Tensor, labels: Tensor) -> Targets:
             entropy[rows] = mass.log().squeeze(1) - (p * shifted).sum(-1)
 
         head.by_chunks(len(x), compute)
-    return Targets(mu, offset, entropy, labels, None if head.softcap is None else x)
+    return Targets(mu, offset, entropy, labels, None if head.softcap is None else x, top)
 
 
 def expectation(head: Head, x: Tensor, weight: Tensor, room: Room) -> tuple[Tensor, Tensor]:
@@ -253,15 +263,31 @@ def _capped_kl(head: Head, x: Tensor, targets: Targets) -> Tensor:
     return -(p * log_q).sum(-1) - targets.entropy
 
 
-def losses(head: Head, x: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-    """(kl, ce), each (n,) in nats per token, for normed lens outputs x (n, d); no gradients."""
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Losses of n tokens.
+
+    kl, ce: (n,) nats per token. disagreement: (n,) 1 where the most likely output is not the target's, else 0;
+    None where targets have no most likely output.
+    """
+
+    kl: Tensor
+    ce: Tensor
+    disagreement: Tensor | None
+
+
+def losses(head: Head, x: Tensor, targets: Targets) -> Losses:
+    """Losses of normed lens outputs x (n, d); no gradients."""
     kl, ce = torch.empty_like(x[:, 0]), torch.empty_like(x[:, 0])
+    differs = None if targets.top is None else torch.empty_like(kl)
     room = Room()
 
     def compute(rows: slice) -> None:
         part, goal = x[rows], targets.rows(rows)
         logits, label = head.logits(part, room=room), goal.labels[:, None]
         raw = logits.gather(1, label)
+        if differs is not None and goal.top is not None:
+            differs[rows] = (logits.argmax(-1) != goal.top).to(differs)
         # One vectorised pass; torch.logsumexp takes several, 14 % of the whole at 2,048 outputs.
         log_q = torch.log_softmax(logits, dim=-1, out=logits).gather(1, label)
         ce[rows] = -log_q.squeeze(1)
@@ -273,7 +299,7 @@ def losses(head: Head, x: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
 
     with torch.no_grad():
         head.by_chunks(len(x), compute)
-    return kl, ce
+    return Losses(kl, ce, differs)
 
 
 def draw_outputs(q: Tensor, uniform: Tensor) -> Tensor:

@@ -20,8 +20,8 @@ far from the right answer. A null whose ridge start is right already has lenses 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -53,8 +53,9 @@ def null_samples(
 
     Parameters
     ----------
-    samples: states (L, n, d) with the final states (1, n, d) and targets of the network. The last one is scored:
-        it alone is given labels, because kl, on which lenses are fitted, knows none.
+    samples: states (L, n, d) with the final states (1, n, d) and targets of the network, or of another null world.
+        The last one is scored: it alone is given labels and most likely outputs, because kl, on which lenses are
+        fitted, knows none.
     clusters: (n,) int64 a sample, cluster of each row; any labels.
     rng: CPU generator; draws the signs and the labels.
     precision: of the targets that lenses are fitted to, as in ``FitPlan``; those scored against are float32.
@@ -83,8 +84,12 @@ def null_samples(
             weight = head.weight if scored else head.weight.to(getattr(torch, precision))
             shared = _predict(head, weight, lenses.shared, states, uniform if scored else None)
             own = _predict(head, weight, lenses.own.map(layer), states)
-            mu = shared.mean + sign * (sample.targets[0].mu - own.mean)
-            targets.append(_targets(shared, mu, sample.targets[0]))
+            parent = sample.targets[layer % len(sample.targets)]
+            made_here = _targets(shared, shared.mean + sign * (parent.mu - own.mean), parent)
+            if scored:
+                table = _table(head, shared, own, sign, parent.table or _final_table(head, sample.final[0]))
+                made_here = replace(made_here, top=_most_likely(head, table, len(states)), table=table)
+            targets.append(made_here)
         made.append(Sample(sample.hidden, sample.final, tuple(targets)))
     return made
 
@@ -114,6 +119,36 @@ def _predict(
 
         head.by_chunks(len(x), compute)
     return _Prediction(x, mean, labels)
+
+
+Table = Callable[[slice], Tensor]
+"""rows -> (r, V): distributions of one chunk of tokens."""
+
+
+def _final_table(head: Head, final: Tensor) -> Table:
+    return lambda rows: torch.softmax(head.decode(final[rows]), dim=-1)
+
+
+def _table(head: Head, shared: _Prediction, own: _Prediction, sign: Tensor, observed: Table) -> Table:
+    """p0 = q + sign (p - r) itself, of which training needs the mean of the unembedding only."""
+
+    def table(rows: slice) -> Tensor:
+        q, r = (torch.softmax(head.logits(one.x[rows]), dim=-1) for one in (shared, own))
+        return q + sign[rows] * (observed(rows) - r)
+
+    return table
+
+
+def _most_likely(head: Head, table: Table, n_rows: int) -> Tensor:
+    """(n,) int64: the largest entry of each row."""
+    top = torch.empty(n_rows, dtype=torch.int64, device=head.weight.device)
+
+    def compute(rows: slice) -> None:
+        top[rows] = table(rows).argmax(-1)
+
+    with torch.no_grad():
+        head.by_chunks(n_rows, compute)
+    return top
 
 
 def balanced_signs(clusters: Tensor, *, rng: torch.Generator) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transferstats.errors import DesignError
 
@@ -34,10 +34,15 @@ class FitPlan:
     weight_decay: of sgd. damping: of the natural gradient, share of the mean output curvature added to its
         diagonal. input_damping: share of the mean variance of the inputs, each scaled to 1, added to their
         covariance in the natural gradient; None adds what the ridge start had.
-    first, max_steps: iterates are averaged since the last doubling of ``first``, up to ``max_steps``.
-    settle: steps from which held-out kl is measured, at every doubling, and a lens may be kept. A lens that is
-        nearer to its start has another error than its minimum, and so has its penalty. Sgd keeps its last iterate,
-        and held-out kl is measured at half of ``max_steps`` and at the end.
+    first, max_steps: iterates are averaged since the last doubling of ``first``, up to ``max_steps``. Held-out kl
+        is measured at every doubling; the lens of least held-out kl is kept, be it the start.
+    settle: steps before which no descent ends. Near a start every doubling changes little, which is no sign of a
+        minimum; with many rows a lens that stays there has another error than its minimum, and so has its penalty.
+        Sgd keeps its last iterate, and held-out kl is measured at half of ``max_steps`` and at the end.
+    beside: anchor of a second set of own lenses, fitted to the same rows: what a lens that has only ever seen its
+        layer does elsewhere ("ridge") stands beside what its layer insists on ("shared"). None for none.
+    curve: shares of the fold's training units on which shared and own lenses are fitted too: nested, of whole
+        clusters, with steps in proportion. It shows how penalties depend on the amount of training data.
     tolerance, relative_tolerance: a lens has converged when its held-out kl moved over the last doubling by less
         than ``tolerance`` nats/token or ``relative_tolerance`` times its kl, whichever is more.
     precision: of the products with the unembedding in the gradient, "float32" or "bfloat16"; all that is measured
@@ -59,8 +64,10 @@ class FitPlan:
     input_damping: float | None = None
     constant: int = 32
     settle: int = 256
-    first: int = 16
+    first: int = 4
     max_steps: int = 1024
+    beside: str | None = "shared"
+    curve: tuple[float, ...] = (0.5, 0.25)
     tolerance: float = 0.003
     relative_tolerance: float = 0.01
     precision: str = "float32"
@@ -78,20 +85,44 @@ class FitPlan:
             raise DesignError(
                 f"ridge lenses anchored in the {self.anchor} lens are that lens, and every penalty is 0: use kl"
             )
+        if self.beside is not None and self.beside not in ANCHORS:
+            raise DesignError(f"a second set of lenses is fitted from one of {', '.join(ANCHORS)}, or None")
+        if any(not 0 < share < 1 for share in self.curve):
+            raise DesignError(f"a learning curve needs shares of a fold between 0 and 1, got {list(self.curve)}")
         if self.slower and self.optimiser != "natural":
             raise DesignError(f"further rates are tried by the natural gradient, not by {self.optimiser}")
         if not self.strengths or min(self.strengths) <= 0 or min(self.batch, self.constant, self.first) < 1:
             raise DesignError("a fit needs ridge strengths above 0, and batch, constant and first of at least 1")
 
-    def milestones(self) -> Iterator[tuple[int, bool]]:
-        """(steps, whether held-out kl is measured there) of every stage of the descent."""
+    @property
+    def second_anchor(self) -> str | None:
+        """Anchor of a second set of own lenses; None where it would be the first set again."""
+        return None if self.method == "ridge" or self.beside == self.anchor else self.beside
+
+    def on_part(self, share: float) -> FitPlan:
+        """The plan for lenses of a share of the rows: as many passes over them, and nothing beside."""
+        fewest = min(self.first, self.max_steps)
+        return replace(
+            self,
+            settle=max(1, round(share * self.settle)),
+            max_steps=max(fewest, round(share * self.max_steps)),
+            beside=None,
+            curve=(),
+        )
+
+    def milestones(self) -> Iterator[int]:
+        """Steps after which held-out kl is measured."""
         if self.optimiser == "sgd":
-            yield from ((steps, True) for steps in (self.max_steps // 2, self.max_steps) if steps)
+            yield from (steps for steps in (self.max_steps // 2, self.max_steps) if steps)
             return
         steps = self.first
         while steps <= self.max_steps:
-            yield steps, steps >= self.settle or 2 * steps > self.max_steps
+            yield steps
             steps *= 2
+
+    def may_end(self, steps: int) -> bool:
+        """Whether a descent may end after a measurement at ``steps``."""
+        return steps >= self.settle or 2 * steps > self.max_steps
 
 
 IMAGES = FitPlan(batch=256, learning_rate=0.06, slower=(0.012,), damping=0.1, max_steps=8192)
@@ -126,6 +157,8 @@ RECIPES: dict[str, FitPlan] = {
         learning_rate=0.1,
         weight_decay=1e-3,
         max_steps=250,
+        beside=None,
+        curve=(),
     ),
     "images": IMAGES,
     "wide": WIDE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -36,6 +36,14 @@ class Sample:
             taken.append(targets.rows(chosen % len(targets.labels)))
         return torch.stack(inputs), concatenate(taken)
 
+    def part(self, rows: Tensor) -> Sample:
+        """Some rows (r,) of every layer, before any are stacked."""
+        return Sample(
+            self.hidden.index_select(1, rows),
+            self.final.index_select(1, rows),
+            tuple(one.rows(rows) for one in self.targets),
+        )
+
     def stacked(self) -> Sample:
         """All layers as the rows of one map: what a shared lens is fitted to."""
         _, _, width = self.hidden.shape
@@ -57,5 +65,5 @@ def mean_kl(
     hidden, targets = sample.batch(maps, rows.expand(len(maps), -1))
     with torch.no_grad():
         normed = head.norm(lenses.apply(hidden)).flatten(0, 1)
-        kl, _ = losses(head, normed, targets)
+        kl = losses(head, normed, replace(targets, top=None)).kl
     return kl.reshape(len(maps), -1).double().mean(1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,12 @@ from transferstats.lens.splits import Split
 from transferstats.lens.states import States, Subject
 from transferstats.lens.transfer import UnitLosses, baseline_losses, layer_losses, transfer_losses
 from transferstats.lens.translator import Moments, Translators, moments
+from transferstats.lens_sets import BESIDE, share_name, split_name, stored_name
 
-ALGORITHM = 9  # raised whenever the same configuration would give other numbers
+ALGORITHM = 10  # raised whenever the same configuration would give other numbers
 RUNNER = "transferstats.lens.study:run"
+WORLDS = {"observed": 0, "null": 1, "null of null": 2}
+"""How many times targets are replaced by those of a world in which one shared lens is right."""
 NO_LAYER = -1  # source or target of a readout that has none
 
 
@@ -177,7 +180,7 @@ def compute_world(
     record: dict[str, Any] = {"layers": list(subject.layers), "unit": subject.unit}
     record |= {} if made.alignment is None else {"alignment": made.alignment}
     names = ("train", "held_out", "evaluation")
-    record["rows"] = {name: one.n_rows for name, one in zip(names, made.states, strict=True)}
+    record["rows"] = {name: one.n_rows for name, one in zip(names, made.states, strict=True)} | made.part_rows
     if observed:
         similarities = layer_similarities(made.states[0].hidden)
         record["similarities"] = {name: matrix.tolist() for name, matrix in similarities.items()}
@@ -196,7 +199,8 @@ def compute_world(
 class FittedWorld:
     """Lenses of one cell and what they were fitted to: states and samples of train, held-out and scored units.
 
-    certificates: one JSON row a lens. alignment: record of the alignment, where there is one.
+    certificates: one JSON row a lens. alignment: record of the alignment, where there is one. part_rows: training
+    rows of each set of lenses that was fitted to a part of the fold.
     """
 
     states: Sequence[States]
@@ -204,6 +208,7 @@ class FittedWorld:
     fitted: dict[str, Fitted]
     certificates: list[dict[str, Any]]
     alignment: dict[str, Any] | None
+    part_rows: dict[str, int]
 
 
 def fit_world(
@@ -222,13 +227,19 @@ def fit_world(
     stats = moments(samples[0].hidden, samples[0].final)
     world = World(subject, plan, stats, draw, lambda stage, done: report(stage, done, total))
     generator: list[dict[str, Any]] = []
-    if config["world"] == "null":
+    for _ in range(WORLDS[config["world"]]):
         samples, generator = world.replace_targets(samples, states)
-    fitted = world.fit(samples, ladder=config["world"] == "observed")
+    observed = config["world"] == "observed"
+    fitted = world.fit(samples, ladder=observed)
+    part_rows: dict[str, int] = {}
+    for share in plan.curve if observed else ():
+        part = world.nested_rows(states[0], share)
+        part_rows[share_name(share)] = len(part)
+        fitted |= world.fit_part(samples, part, share)
     certificates = [
         row for name, one in fitted.items() for row in certificate_rows(one.certificate, name, subject.layers)
     ]
-    return FittedWorld(states, samples, fitted, certificates + generator, alignment)
+    return FittedWorld(states, samples, fitted, certificates + generator, alignment, part_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,11 +255,34 @@ class World:
     def fit(self, samples: Sequence[Sample], *, ladder: bool) -> dict[str, Fitted]:
         """Readout -> lenses fitted to the training sample; ``ladder`` adds the rung between shared and own."""
         pipeline = self._pipeline(samples)
-        shared = pipeline.shared()
-        fitted = {"own": pipeline.own(shared.lenses), "shared": shared}
+        starts = pipeline.starts()
+        shared = pipeline.shared(starts)
+        fitted = {"own": pipeline.own(shared.lenses, starts), "shared": shared}
         if ladder:
             fitted["tied"] = pipeline.tied()
+        if self.plan.second_anchor is not None:
+            fitted[stored_name("own", BESIDE)] = pipeline.own(
+                shared.lenses, starts, anchor=self.plan.second_anchor
+            )
         return fitted
+
+    def fit_part(self, samples: Sequence[Sample], rows: Tensor, share: float) -> dict[str, Fitted]:
+        """The same for some training rows (r,), stopped on the same held-out rows."""
+        train = samples[0].part(rows)
+        stats = moments(train.hidden, train.final)
+        world = replace(self, plan=self.plan.on_part(share), stats=stats)
+        fitted = world.fit([train, *samples[1:]], ladder=False)
+        return {stored_name(name, share_name(share)): one for name, one in fitted.items()}
+
+    def nested_rows(self, states: States, share: float) -> Tensor:
+        """Rows of about a share of the training units: whole clusters, and those of a smaller share among them."""
+        member = self._row_clusters(states)
+        sizes = torch.bincount(member)
+        # Not from ``draw``: the order must be the same for every share.
+        order = torch.randperm(len(sizes), generator=torch.Generator().manual_seed(len(sizes)))
+        reached = sizes[order].cumsum(0) / sizes.sum()
+        kept = order[: max(1, int((reached <= share + 1e-9).sum()))]
+        return torch.isin(member, kept).nonzero().squeeze(1).to(states.hidden.device)
 
     def _pipeline(self, samples: Sequence[Sample]) -> Pipeline:
         return Pipeline(self.subject.head, samples[0], samples[1], self.stats, self.plan, self.draw, self.progress)
@@ -295,14 +329,18 @@ def _score(
 ) -> list[tuple[str, UnitLosses]]:
     """Losses of own lenses on every layer, and of the other readouts, in the world of ``sample``."""
     head, targets = subject.head, sample.targets
-    total = states.n_rows * states.n_layers**2
-    transfer = transfer_losses(
-        head, fitted["own"].lenses, states, targets, advance=lambda done: report("transfer", done, total)
-    )
-    others = [
-        (name, layer_losses(head, one.lenses, states, targets)) for name, one in fitted.items() if name != "own"
-    ]
-    return [("lens", transfer), *others]
+    own = [name for name in fitted if split_name(name)[0] == "own"]
+    total = states.n_rows * states.n_layers**2 * len(own)
+    table = []
+    for name, one in fitted.items():
+        if name in own:
+            scored = transfer_losses(
+                head, one.lenses, states, targets, advance=lambda done: report("transfer", done, total)
+            )
+            table.append((name.replace("own", "lens", 1), scored))
+        else:
+            table.append((name, layer_losses(head, one.lenses, states, targets)))
+    return table
 
 
 def baselines(subject: Subject, states: States, sample: Sample, split: Split) -> list[tuple[str, UnitLosses]]:
@@ -315,8 +353,8 @@ def baselines(subject: Subject, states: States, sample: Sample, split: Split) ->
     zero = np.zeros(len(states.units))
     return [
         ("logit", layer_losses(head, identity, states, sample.targets)),
-        ("final", UnitLosses(zero, base["final_ce"])),
-        ("prior", UnitLosses(base["prior_kl"], base["prior_ce"])),
+        ("final", UnitLosses(zero, base["final_ce"], zero)),
+        ("prior", UnitLosses(base["prior_kl"], base["prior_ce"], base["prior_disagreement"])),
     ]
 
 
@@ -339,6 +377,7 @@ def long_table(
             "target": target.astype(np.int16),
             "kl": scored.kl.ravel(),
             "ce": scored.ce.ravel(),
+            "disagreement": scored.disagreement.ravel(),
         }
     )
 
@@ -346,6 +385,7 @@ def long_table(
 def certificate_rows(certificate: Certificate, readout: str, layers: Sequence[str]) -> list[dict[str, Any]]:
     """One JSON row a lens (of layer "all" where it serves all); a change that was never measured is None."""
     rows = []
+    parameters = certificate.width * (certificate.width + 1)
     for index, layer in enumerate(layers if len(certificate.steps) > 1 else ["all"]):
         change = float(certificate.change[index])
         rows.append(
@@ -359,6 +399,9 @@ def certificate_rows(certificate: Certificate, readout: str, layers: Sequence[st
                 "steps": int(certificate.steps[index]),
                 "strength": float(certificate.strength[index]),
                 "converged": bool(certificate.converged[index]),
+                "rows": int(certificate.rows[index]),
+                "dimension": float(certificate.dimension[index]),
+                "parameters": parameters,
             }
         )
     return rows

@@ -20,10 +20,22 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class UnitLosses:
-    """Mean losses per unit, nats per token: kl and ce, each (n_units, ...)."""
+    """Mean losses per unit, each (n_units, ...).
+
+    kl, ce: nats per token. disagreement: share of tokens on which the most likely output is not the network's; NaN
+    for what has no output of its own.
+    """
 
     kl: FloatArray
     ce: FloatArray
+    disagreement: FloatArray
+
+    @staticmethod
+    def stacked(parts: Sequence[UnitLosses]) -> UnitLosses:
+        """(n_units, ...) each -> (n_units, parts, ...)."""
+        return UnitLosses(
+            *(np.stack([getattr(one, name) for one in parts], axis=1) for name in ("kl", "ce", "disagreement"))
+        )
 
 
 def transfer_losses(
@@ -34,26 +46,27 @@ def transfer_losses(
     *,
     advance: Advance | None = None,
 ) -> UnitLosses:
-    """Score L lenses on L layers: kl and ce of shape (n_units, L sources, L targets).
+    """Score L lenses on L layers: losses of shape (n_units, L sources, L targets).
 
     ``targets``: one for all layers, or one a layer. Only a forward log-sum-exp a (token, source, target) is
     needed; sums per unit are kept in float64.
     """
-    n_layers = states.n_layers
-    shape = (len(states.units), n_layers, n_layers)
-    kl, ce = np.zeros(shape), np.zeros(shape)
-    for target in range(n_layers):
+
+    def scored(source: int, target: int) -> UnitLosses:
         goal = targets[target % len(targets)]
-        for source in range(n_layers):
-            scored = readout_losses(head, lenses.map(source), states.hidden[target], states, goal)
-            kl[:, source, target], ce[:, source, target] = scored.kl, scored.ce
-            if advance is not None:
-                advance(states.n_rows)
-    return UnitLosses(kl, ce)
+        found = readout_losses(head, lenses.map(source), states.hidden[target], states, goal)
+        if advance is not None:
+            advance(states.n_rows)
+        return found
+
+    layers = range(states.n_layers)
+    by_target = [UnitLosses.stacked([scored(source, target) for source in layers]) for target in layers]
+    transposed = UnitLosses.stacked(by_target)
+    return UnitLosses(*(getattr(transposed, name).swapaxes(1, 2).copy() for name in ("kl", "ce", "disagreement")))
 
 
 def layer_losses(head: Head, lenses: Translators, states: States, targets: Sequence[Targets]) -> UnitLosses:
-    """Score one lens a layer (or one for all), each on its own layer: kl and ce of shape (n_units, L)."""
+    """Score one lens a layer (or one for all), each on its own layer: losses of shape (n_units, L)."""
     scored = [
         readout_losses(
             head,
@@ -64,27 +77,29 @@ def layer_losses(head: Head, lenses: Translators, states: States, targets: Seque
         )
         for layer in range(states.n_layers)
     ]
-    return UnitLosses(np.stack([s.kl for s in scored], axis=1), np.stack([s.ce for s in scored], axis=1))
+    return UnitLosses.stacked(scored)
 
 
 def readout_losses(head: Head, lens: Translators, state: Tensor, states: States, targets: Targets) -> UnitLosses:
-    """Score one lens on the states (n, d) of one layer: kl and ce of shape (n_units,)."""
+    """Score one lens on the states (n, d) of one layer: losses of shape (n_units,)."""
     with torch.no_grad():
-        normed = head.norm(lens.apply(state[None]))[0]
-        kl, ce = losses(head, normed, targets)
-    return UnitLosses(_unit_means(kl, states), _unit_means(ce, states))
+        found = losses(head, head.norm(lens.apply(state[None]))[0], targets)
+    differs = torch.full_like(found.kl, torch.nan) if found.disagreement is None else found.disagreement
+    return UnitLosses(*(_unit_means(one, states) for one in (found.kl, found.ce, differs)))
 
 
 def baseline_losses(head: Head, states: States, log_prior: Tensor) -> dict[str, FloatArray]:
-    """Losses without a lens, (n_units,) each: the final model's ce, and the prior's kl and ce."""
+    """Losses without a lens, (n_units,) each: the final model's ce, and the prior's kl, ce and disagreement."""
     final_ce = torch.empty(states.n_rows, device=states.final.device)
-    prior_kl = torch.empty_like(final_ce)
+    prior_kl, prior_differs = torch.empty_like(final_ce), torch.empty_like(final_ce)
+    most_frequent = log_prior.argmax()
     with torch.no_grad():
         x = head.norm(states.final)
 
         def compute(rows: slice) -> None:
             log_p = torch.log_softmax(head.logits(x[rows]), dim=-1)
             final_ce[rows] = -log_p.gather(1, states.labels[rows, None]).squeeze(1)
+            prior_differs[rows] = (log_p.argmax(-1) != most_frequent).to(prior_differs)
             prior_kl[rows] = (log_p.exp() * (log_p - log_prior)).sum(-1)
 
         head.by_chunks(states.n_rows, compute)
@@ -93,6 +108,7 @@ def baseline_losses(head: Head, states: States, log_prior: Tensor) -> dict[str, 
         "final_ce": _unit_means(final_ce, states),
         "prior_kl": _unit_means(prior_kl, states),
         "prior_ce": _unit_means(prior_ce, states),
+        "prior_disagreement": _unit_means(prior_differs, states),
     }
 
 

@@ -123,6 +123,18 @@ def inverse_scale(stats: Moments) -> Tensor:
     return torch.where(deviation > RESOLUTION * stats.mean.abs(), 1 / deviation, 0.0)
 
 
+def effective_dimension(stats: Moments) -> Tensor:
+    """(G,) effective dimension of the inputs, (tr C)^2 / tr(C^2) with C the correlations of their dimensions.
+
+    Between 1 (all dimensions move together) and d; the participation ratio of the eigenvalues, after scaling, so
+    that an outlier dimension does not hide the others.
+    """
+    scaling = inverse_scale(stats)
+    correlation = stats.covariance * scaling[:, :, None] * scaling[:, None, :]
+    trace = correlation.diagonal(dim1=1, dim2=2).sum(-1)
+    return trace**2 / correlation.square().sum((1, 2)).clamp_min(torch.finfo(torch.float64).tiny)
+
+
 RESOLUTION = 1e-6  # of the mean; float32 states round at 6e-8 of theirs
 
 
