@@ -239,9 +239,7 @@ def shared_lens_serves(ask: Ask) -> Iterator[Answer]:
         grid = ask.grid if name == "average" else ask.grid.with_datasets([name])
         test = shared_lens_test(grid, ask.smallest, conf_level=ask.conf_level)
         p_value = test.p_within if test.verdict == "within" else test.p_exceeds
-        excess = test.test.estimates[-1]
-        index = int(np.nanargmax(excess.estimate))
-        worst = excess.pick(index, f"largest of {len(excess.terms)} layers, at {excess.terms[index]}")
+        worst = test.largest
         verdict = {"within": "supported", "exceeds": "contradicted"}.get(test.verdict, "inconclusive")
         reason = {
             "within": f"the excess is inside \u00b1{ask.smallest:g} at every layer (Holm over layers)",

@@ -18,7 +18,7 @@ import argparse
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -117,6 +117,38 @@ def pack(data: DatasetLosses, prefix: str = "") -> dict[str, Any]:
     if data.null is not None:
         found |= pack(data.null, f"{prefix}null ")
     return found
+
+
+def unpack(arrays: Mapping[str, Any], prefix: str = "") -> DatasetLosses:
+    """The dataset that ``pack`` was given, with losses to the digits of float32."""
+    kl = np.asarray(arrays[f"{prefix}kl"], dtype=np.float64)
+    units = tuple(str(index) for index in range(kl.shape[1]))
+    readouts = {
+        name.removeprefix(f"{prefix}readout "): {"kl": np.asarray(values, dtype=np.float64)}
+        for name, values in arrays.items()
+        if name.startswith(f"{prefix}readout ")
+    }
+    sets = {
+        name.removeprefix(f"{prefix}set ").removesuffix(" kl")
+        for name in arrays
+        if name.startswith(f"{prefix}set ") and name.endswith(" kl")
+    }
+    null = unpack(arrays, f"{prefix}null ") if f"{prefix}null kl" in arrays else None
+    main = DatasetLosses(
+        name="known truth",
+        seeds=tuple(str(seed) for seed in range(len(kl))),
+        units=units,
+        clusters=units,
+        tokens=np.asarray(arrays["tokens"], dtype=np.float64),
+        losses={"kl": kl},
+        readouts=readouts,
+        null=null,
+        training_rows=tuple(float(one) for one in arrays[f"{prefix}rows"]),
+    )
+    made = {name: unpack(arrays, f"{prefix}set {name} ") for name in sorted(sets)}
+    if null is not None:
+        made = {name: replace(one, null=null.sets.get(name)) for name, one in made.items()}
+    return replace(main, sets=made)
 
 
 def run_to_file(task: Task, path: Path) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from transferstats.results.base import FloatArray, Result, tidy_frame
+from transferstats.results.estimate import Estimate
 from transferstats.results.estimates import Estimates
 from transferstats.results.relevance import RelevanceTest
 
@@ -81,6 +82,9 @@ class SharedLensTest(Result):
     over_null: whether ``test`` judges S - S0.
     verdict: "within" (at every layer), "exceeds" (at some layer) or "inconclusive", simultaneously over layers.
     p_within, p_exceeds: of the whole claim: the largest adjusted p_within, the smallest adjusted p_exceeds.
+    largest: the largest excess over layers of the headline. It was picked, so its limits are simultaneous over the
+        layers: the largest lower and the largest upper Bonferroni limit, between which the largest true excess
+        lies at ``conf_level``; its lower limit lies above ``smallest`` where the verdict is "exceeds".
     """
 
     test: RelevanceTest
@@ -89,6 +93,7 @@ class SharedLensTest(Result):
     verdict: str
     p_within: float
     p_exceeds: float
+    largest: Estimate
 
     kind: ClassVar[str] = "shared_lens_test"
 

@@ -139,6 +139,8 @@ def share_limits(
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = weight * np.concatenate([one.at(null / observed) for one in parts]) / observed**2
+    # A statistic that is exactly 0, such as the penalty of lenses that never left the shared one, has no share.
+    variance = np.where(np.isfinite(variance), variance, np.nan)
     names = ("null replicates", "seeds", "units") * len(parts)
     residual = np.full(observed.shape, np.nan)
     return limits[:, 0], limits[:, 1], VarianceParts(variance, dfs, names, residual)

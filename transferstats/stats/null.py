@@ -37,7 +37,7 @@ from transferstats.stats.influence import (
     mean_penalty,
     penalties,
 )
-from transferstats.stats.intervals import check_conf_level, p_greater
+from transferstats.stats.intervals import check_conf_level, interval_from_parts, p_greater
 from transferstats.stats.multiplicity import adjusted_p
 from transferstats.stats.paired import paired_parts
 from transferstats.stats.relevance import Smallest, check_smallest, relevance_test
@@ -360,4 +360,27 @@ def _simultaneous(test: RelevanceTest, raw: Estimates, over_null: bool) -> Share
         verdict=whole,
         p_within=float("nan") if undefined else float(np.max(last.p_within)),
         p_exceeds=float("nan") if undefined else float(np.min(last.p_exceeds)),
+        largest=largest_term(test.estimates[-1], "layers"),
     )
+
+
+def largest_term(estimate: Estimate, noun: str) -> Estimate:
+    """The largest term of a vector estimate, with limits that hold for the largest of the true values.
+
+    Each term's interval is taken at 1 - alpha / m (Bonferroni). All m hold at once at 1 - alpha, and then the
+    largest true value lies between the largest lower and the largest upper limit, whichever term it belongs to.
+    """
+    count = len(estimate.terms)
+    if np.isnan(estimate.estimate).all():
+        return estimate.pick(0)
+    index = int(np.nanargmax(estimate.estimate))
+    picked = estimate.pick(
+        index,
+        f"largest of {count} {noun}, at {estimate.terms[index]}; limits simultaneous over {noun} (Bonferroni)",
+    )
+    level = 1 - (1 - estimate.conf_level) / count
+    every = interval_from_parts(estimate.estimate, estimate.parts, estimate.dfs, conf_level=level)
+    if np.isnan(every.conf_low).all():
+        return picked
+    low, high = np.asarray(np.nanmax(every.conf_low)), np.asarray(np.nanmax(every.conf_high))
+    return replace(picked, conf_low=low, conf_high=high, method=f"{picked.method}, simultaneous over {noun}")
