@@ -40,8 +40,10 @@ _HOMES: dict[str, str] = {
     "figure": "transferstats.reporting",
     "fit_decay": "transferstats.stats.decay",
     "known_truth_cells": "transferstats.lens.examples",
+    "learning_curve": "transferstats.stats.learning_curve",
     "lens_cells": "transferstats.lens.ready",
     "local_pool": "transferstats.engine",
+    "null_calibration": "transferstats.stats.calibration",
     "null_test": "transferstats.stats.null",
     "numbers": "transferstats.reporting",
     "plan_study": "transferstats.stats.planning",
@@ -88,8 +90,10 @@ __all__ = [
     "figure",
     "fit_decay",
     "known_truth_cells",
+    "learning_curve",
     "lens_cells",
     "local_pool",
+    "null_calibration",
     "null_test",
     "numbers",
     "plan_study",
@@ -151,12 +155,14 @@ if TYPE_CHECKING:
     from transferstats.simulation import simulate_grid
     from transferstats.stats.architectures import compare_instances, compare_shares
     from transferstats.stats.bootstrap import Bootstrap
+    from transferstats.stats.calibration import null_calibration
     from transferstats.stats.comparison import compare
     from transferstats.stats.crossed import crossed_estimate
     from transferstats.stats.decay import fit_decay
     from transferstats.stats.decay_selection import compare_decay
     from transferstats.stats.description import describe
     from transferstats.stats.estimation import estimate
+    from transferstats.stats.learning_curve import learning_curve
     from transferstats.stats.null import null_test, shared_lens_test
     from transferstats.stats.planning import plan_study, size_study
     from transferstats.stats.regression import regress

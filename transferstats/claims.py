@@ -13,16 +13,23 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from transferstats.grid import TransferGrid
+from transferstats.lens_sets import BESIDE
 from transferstats.results import Estimate, Estimates
+from transferstats.stats.calibration import has_null_of_null, null_calibration
 from transferstats.stats.depth import depth_trend, gains_over_prior, penalty_share
 from transferstats.stats.estimation import estimate
+from transferstats.stats.gate import miscalibration
 from transferstats.stats.intervals import p_greater
-from transferstats.stats.null import null_test, shared_lens_test
+from transferstats.stats.null import layers_verdict, null_test, shared_lens_test
 from transferstats.stats.regression import regress
 from transferstats.stats.relevance import relevance_test
 
 SIMILARITY = "covariance"  # the layer similarity of the tuned-lens paper
 NO_NULL = "the study has no shared-lens null replicates"
+NO_CHECK = (
+    "nothing tells whether the null is right on this network, because no null was made of one of its replicates: "
+    "sweep the study with this version"
+)
 NO_SHARED = "the study has no shared lens"
 RAW_EXCESS = "no null subtracted: own lenses carry their own estimation error, so the raw excess is biased down"
 NO_SIMILARITY = "the study recorded no layer similarities"
@@ -106,6 +113,39 @@ def _sized(estimates: Estimates, ask: Ask) -> Iterator[tuple[Estimate, float, st
         yield one, p_value, text if text != "undefined" else "inconclusive", reason
 
 
+@dataclass(frozen=True, slots=True)
+class _Gate:
+    """Whether verdicts over the null may be given: what the null of a null replicate finds, one member a dataset.
+
+    checks: None where the study has no such cell.
+    """
+
+    checks: Estimates | None
+
+    def passed(self, name: str, one: Estimate, verdict: str, judge: Callable[[Estimate], str]) -> str:
+        """Empty where a verdict stands whatever the null errs by; otherwise why it is not given."""
+        if self.checks is None:
+            return NO_CHECK
+        check = self.checks[name]
+        if verdict == "inconclusive" or all(
+            judge(moved) == verdict for moved in miscalibration(check).shifted(one)
+        ):
+            return ""
+        worst = int(np.nanargmax(np.abs(np.atleast_1d(check.estimate))))
+        term = check.pick(worst)
+        found = f"{float(term.estimate):.3g} [{float(term.conf_low):.3g}, {float(term.conf_high):.3g}]"
+        return (
+            f"the null is not calibrated here: in a null replicate, where nothing is, it finds {found}, and the "
+            f"verdict ({verdict}) does not stand without it; more training tokens are needed"
+        )
+
+
+def _gate(grid: TransferGrid, level: float, *, readout: str | None = None) -> _Gate:
+    if not has_null_of_null(grid):
+        return _Gate(None)
+    return _Gate(null_calibration(grid, "mean", readout=readout, conf_level=level).excess)
+
+
 def loss_falls(ask: Ask) -> Iterator[Answer]:
     """C1: the own-lens loss falls with depth."""
     for one in depth_trend(ask.grid, conf_level=ask.conf_level):
@@ -152,9 +192,12 @@ def exceeds_null(ask: Ask) -> Iterator[Answer]:
     if any(data.null is None for data in ask.grid.datasets):
         yield from _untested(ask, "C3", title, estimand, NO_NULL)
         return
-    test = null_test(ask.grid, "mean", conf_level=ask.conf_level)
+    test, gate = null_test(ask.grid, "mean", conf_level=ask.conf_level), _gate(ask.grid, ask.conf_level)
     for one, share in zip(test.excess, test.share, strict=True):
         p_value, verdict, reason = _directional(one, ask, 1)
+        refused = gate.passed(one.dataset, one, verdict, lambda moved: _directional(moved, ask, 1)[1])
+        if refused:
+            p_value, verdict, reason = float("nan"), "not tested", refused
         reason += f"; the null accounts for {100 * float(share.estimate):.0f} % of the mean penalty"
         yield Answer("C3", title, estimand, one.dataset, one, p_value, verdict, reason)
 
@@ -169,7 +212,15 @@ def penalties_matter(ask: Ask) -> Iterator[Answer]:
         estimates = estimate(ask.grid, "mean", conf_level=ask.conf_level)
         estimand = "mean of the off-diagonal penalties"
     shares = _shares(ask)
+    gate = _gate(ask.grid, ask.conf_level)
+
+    def judge(moved: Estimate) -> str:
+        return next(_sized(Estimates((moved,)), ask))[2]
+
     for one, p_value, verdict, reason in _sized(estimates, ask):
+        refused = gate.passed(one.dataset, one, verdict, judge) if with_null else ""
+        if refused:
+            p_value, verdict, reason = float("nan"), "not tested", refused
         if one.dataset in shares:
             share = shares[one.dataset]
             reason += (
@@ -237,6 +288,7 @@ def shared_lens_serves(ask: Ask) -> Iterator[Answer]:
         return
     for name in _names(ask):
         grid = ask.grid if name == "average" else ask.grid.with_datasets([name])
+        gate = _gate(grid, ask.conf_level, readout="shared")
         test = shared_lens_test(grid, ask.smallest, conf_level=ask.conf_level)
         p_value = test.p_within if test.verdict == "within" else test.p_exceeds
         worst = test.largest
@@ -245,6 +297,12 @@ def shared_lens_serves(ask: Ask) -> Iterator[Answer]:
             "within": f"the excess is inside \u00b1{ask.smallest:g} at every layer (Holm over layers)",
             "exceeds": f"the excess is beyond {ask.smallest:g} at one layer at least (Holm over layers)",
         }.get(test.verdict, f"the intervals of some layers reach both sides of {ask.smallest:g}")
+        if test.over_null:
+            refused = gate.passed(
+                name, test.test.estimates[-1], test.verdict, lambda moved: layers_verdict(moved, ask.smallest)
+            )
+            if refused:
+                p_value, verdict, reason = float("nan"), "not tested", refused
         bounds = (-ask.smallest, ask.smallest)
         caveats = () if test.over_null else (RAW_EXCESS,)
         yield Answer("C7", title, estimand, name, worst, p_value, verdict, reason, bounds, caveats)
@@ -262,6 +320,17 @@ def distance_adds(ask: Ask) -> Iterator[Answer]:
         picked = replace(one.pick("distance"), unit=f"{ask.grid.unit} per layer")
         p_value, verdict, reason = _directional(picked, ask, 1)
         yield Answer("C8", title, estimand, one.dataset, picked, p_value, verdict, reason)
+
+
+def anchored(ask: Ask) -> Iterator[Answer]:
+    """C2 to C6 again for lenses that start from the shared one: what the data of each layer insist on.
+
+    Their keys end in "s". C1 and C7 are about own lenses that have only ever seen their layer.
+    """
+    beside = replace(ask, grid=ask.grid.with_set(BESIDE), shapes={})
+    for question in (penalties_nonzero, exceeds_null, penalties_matter, grows_with_distance, direction_matters):
+        for answer in question(beside):
+            yield replace(answer, key=f"{answer.key}s", title=f"{answer.title}; lenses anchored in the shared one")
 
 
 QUESTIONS: tuple[Question, ...] = (

@@ -7,18 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from transferstats.claims import QUESTIONS, SIMILARITY, Answer, Ask
+from transferstats.claims import QUESTIONS, SIMILARITY, Answer, Ask, anchored
 from transferstats.errors import DesignError
 from transferstats.grid import DatasetLosses, TransferGrid
+from transferstats.lens_sets import BESIDE, stored_name
+from transferstats.readers import LIMITED_GAP
 from transferstats.results import JUDGED, Claim, DatasetEvidence, DecayComparison, Estimate, Evidence, StudyPlan
 from transferstats.results.estimate import stack
 from transferstats.stats.bootstrap import Bootstrap
+from transferstats.stats.calibration import has_null_of_null, null_calibration
 from transferstats.stats.decay import fit_decay
 from transferstats.stats.decay_selection import compare_decay
 from transferstats.stats.depth import depth_profile, gains_over_prior, penalty_share
 from transferstats.stats.estimation import estimate
 from transferstats.stats.influence import mean_penalty
 from transferstats.stats.ladder import gap_closed, rungs_of
+from transferstats.stats.learning_curve import learning_curve, shares_of
 from transferstats.stats.multiplicity import adjusted_p
 from transferstats.stats.null import null_test, shared_lens_test
 from transferstats.stats.planning import plan_study
@@ -63,6 +67,8 @@ def evaluate(grid: TransferGrid, smallest: float, *, conf_level: float = 0.95) -
     comparisons = {one.dataset: one for one in compared}
     ask = Ask(grid, smallest, conf_level, {name: _in_words(one) for name, one in comparisons.items()})
     answers = [answer for question in QUESTIONS for answer in question(ask)]
+    if BESIDE in grid.lens_sets:
+        answers += anchored(ask)
     return Evidence(
         subject=grid.subject,
         layers=grid.layers,
@@ -93,8 +99,9 @@ def _claims(answers: Iterable[Answer], grid: TransferGrid, conf_level: float) ->
     """Holm over the tested claims of each dataset (or of the average), and the caveats that concern them all."""
     listed = list(answers)
     adjusted: dict[tuple[str, str], float] = {}
-    for dataset in dict.fromkeys(answer.dataset for answer in listed):
-        family = [answer for answer in listed if answer.dataset == dataset]
+    # Lenses of another anchor answer the same questions again: a family of their own.
+    for dataset, anchor in dict.fromkeys((answer.dataset, _is_anchored(answer)) for answer in listed):
+        family = [one for one in listed if one.dataset == dataset and _is_anchored(one) == anchor]
         values = adjusted_p([answer.p_value for answer in family])
         adjusted |= {(dataset, one.key): float(p) for one, p in zip(family, values, strict=True)}
     for one in listed:
@@ -113,6 +120,10 @@ def _claims(answers: Iterable[Answer], grid: TransferGrid, conf_level: float) ->
             reason=one.reason,
             caveats=caveats,
         )
+
+
+def _is_anchored(one: Answer) -> bool:
+    return one.key.endswith("s")
 
 
 def _caveats(one: Answer, grid: TransferGrid, p_adjusted: float, conf_level: float) -> Iterator[str]:
@@ -141,8 +152,14 @@ def _certificate_caveats(one: Answer, grid: TransferGrid) -> Iterator[str]:
     if one.dataset != "average":
         table = table[table["dataset"] == one.dataset]
     if "readout" in table:
-        table = table[table["readout"].isin(JUDGED)]
+        judged = [stored_name("own", BESIDE) if _is_anchored(one) and name == "own" else name for name in JUDGED]
+        table = table[table["readout"].isin(judged)]
     failed = int((~table["converged"].astype(bool)).sum())
+    if "limited" in table and (limited := int(table["limited"].sum())):
+        yield (
+            f"{limited} of {len(table)} lenses were limited by their data (training kl more than "
+            f"{100 * LIMITED_GAP:.0f} % below held-out kl); more tokens would move penalties"
+        )
     if failed:
         yield (
             f"{failed} of {len(table)} lenses had not converged; the penalty of such a lens is not comparable "
@@ -219,6 +236,12 @@ def _extras(ask: Ask, grid: TransferGrid, data: DatasetLosses) -> dict[str, Any]
         extras["similarity"] = correlate_similarity(grid, SIMILARITY, method=RESAMPLED, conf_level=level).headline
     if gains_over_prior(data, loss):
         extras["penalty_share"] = penalty_share(grid, conf_level=level).headline
+    if shares_of(grid):
+        extras["learning_curve"] = learning_curve(grid, "mean", conf_level=level)
+        if "shared" in data.readouts:
+            extras["shared_curve"] = learning_curve(grid, readout="shared", conf_level=level)
+    if has_null_of_null(grid):
+        extras["null_calibration"] = null_calibration(grid, "mean", conf_level=level)
     if data.null is not None:
         extras["null_test"] = null_test(grid, "mean", conf_level=level)
         extras["null_matrix"] = mean_penalty(data.null.penalty(loss), data.tokens / data.tokens.mean())

@@ -23,6 +23,9 @@ PathLike = str | os.PathLike[str]
 STORED: tuple[str, ...] = ("kl", "ce", DISAGREEMENT)
 """Losses of a cell; cells of earlier versions lack the last."""
 
+LIMITED_GAP = 0.2
+"""A lens is limited by its data where its training kl lies further below its held-out kl than this share of it."""
+
 NO_LENS: tuple[str, ...] = ("final", "prior")
 """Readouts of a store that are no lenses."""
 
@@ -238,6 +241,10 @@ def _certificates(stored: list[StoredCell]) -> pd.DataFrame:
         return pd.DataFrame()  # ready-made lenses, which nobody certified
     frame = pd.DataFrame(rows)
     frame["change"] = frame["change"].astype(np.float64)
+    frame["gap"] = (frame["held_out_kl"] - frame["train_kl"]) / frame["held_out_kl"]
+    frame["limited"] = frame["gap"] > LIMITED_GAP
+    if "rows" in frame:
+        frame["rows_per_parameter"] = frame["rows"] / frame["parameters"]
     return frame.sort_values(["dataset", "world", "seed"], kind="stable", ignore_index=True)
 
 

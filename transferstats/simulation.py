@@ -9,7 +9,7 @@ single cells would average out of every summary and make few seeds look harmless
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -314,6 +314,12 @@ def _simulate_dataset(
         )
         replicates = tuple(f"replicate {index}" for index in range(worlds.n_null))
         null = DatasetLosses(name, replicates, units, units, tokens, losses, readouts)
+        # From a stream of its own: what follows is what it was before a null had one.
+        child = rng.spawn(1)[0]
+        losses, readouts = _losses(
+            worlds.null_penalty, worlds.null_excess, worlds.regime, (1, difficulty, final), null_fields, child
+        )
+        null = replace(null, null=DatasetLosses(name, replicates[:1], units, units, tokens, losses, readouts))
     baselines = {"final_ce": final, "prior_ce": final + 3.0, "prior_kl": 3.0 * difficulty}
     seeds = tuple(f"seed {index}" for index in range(n_seeds))
     return DatasetLosses(name, seeds, units, units, tokens, *observed, baselines, null)

@@ -27,7 +27,9 @@ def listed_worlds(seeds: int, null_replicates: int) -> list[tuple[str, int]]:
         raise DesignError(f"{seeds} seed(s): inference over lens training needs at least 2 seeds, better 5")
     if null_replicates < 0 or null_replicates == 1:
         raise DesignError(f"{null_replicates} null replicates: use 0 for none, or at least 2, better 5")
-    return [("observed", seed) for seed in range(seeds)] + [("null", seed) for seed in range(null_replicates)]
+    worlds = [("observed", seed) for seed in range(seeds)] + [("null", seed) for seed in range(null_replicates)]
+    # One null replicate is treated as observed: what its own null finds there is what the null errs by.
+    return worlds + ([("null of null", 0)] if null_replicates else [])
 
 
 class Dataset(Protocol):
@@ -77,7 +79,7 @@ def plan_cells(
         split_of(config, item.clusters)  # a design that cannot be split is refused before anything is computed
         place = {**location, "dataset": place_of(item.origin)}
         for world, seed in worlds:
-            label = f"{item.name} {'seed' if world == 'observed' else 'null'} {seed}"
+            label = f"{item.name} {'seed' if world == 'observed' else world} {seed}"
             planned.append(Cell({**config, "world": world, "seed": seed}, runner, place, label))
     # Null cells take longest: started first, they leave no process idle at the end of a sweep.
     return sorted(planned, key=lambda cell: cell.config["world"] != "null")

@@ -45,7 +45,8 @@ def known_truth_cells(
 
     Returns
     -------
-    K + R cells, ready for ``sweep``; the network has 8 layers of width 48 and 160 classes.
+    K + R cells and one for the null's own null, ready for ``sweep``; the network has 8 layers of width 48 and 160
+    classes.
 
     Raises
     ------

@@ -112,7 +112,7 @@ def cells(
 
     Returns
     -------
-    K + R cells a dataset, ready for ``sweep``.
+    K + R cells a dataset, and one more for the null's own null, ready for ``sweep``.
 
     Raises
     ------

@@ -51,7 +51,7 @@ def vision_cells(
 
     Returns
     -------
-    K + R cells a dataset, ready for ``sweep``; losses are in nats/image.
+    K + R cells a dataset, and one more for the null's own null, ready for ``sweep``; losses are in nats/image.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
@@ -14,7 +14,7 @@ from transferstats.reporting.macros import Numbers, numbers
 from transferstats.reporting.pictures import Picture, pictures
 from transferstats.reporting.sentences import claim_sentences, design_sentence
 from transferstats.reporting.tables import Table
-from transferstats.results import Evidence
+from transferstats.results import JUDGED, Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,13 @@ CHAPTERS: tuple[Chapter, ...] = (
         "This study has no shared lens and no shared-lens null, so this question is not answered here.",
     ),
     Chapter(
+        "data",
+        "How much data the lenses had",
+        "Whether penalties depend on the amount of training text, and whether the null finds nothing where nothing "
+        "is.",
+        "No lenses of parts of the training data, and no null of a null replicate, came with these losses.",
+    ),
+    Chapter(
         "shares", "Where the uncertainty comes from", "What would narrow the intervals: more seeds, or more data."
     ),
     Chapter(
@@ -142,8 +149,20 @@ def _facts(x: Evidence) -> tuple[tuple[str, str], ...]:
         ("layers", str(len(x.layers))),
         ("seeds", from_to(data.n_seeds for data in x.datasets)),
         (f"{wording.units_noun(x.unit)}s", " + ".join(units)),
+        *_adequacy(x),
         *common_facts(x.loss, x.unit, x.smallest, x.conf_level),
     )
+
+
+def _adequacy(x: Evidence) -> Iterator[tuple[str, str]]:
+    """How many of the lenses behind the claims have converged, and how many their data limit."""
+    lenses = x.certificates
+    if not len(lenses) or "readout" not in lenses:
+        return
+    lenses = lenses[lenses["readout"].isin(JUDGED)]
+    for name, column in (("converged", "converged"), ("limited by data", "limited")):
+        if column in lenses:
+            yield name, f"{int(lenses[column].astype(bool).sum())} of {len(lenses)}"
 
 
 def common_facts(loss: str, unit: str, smallest: float, conf_level: float) -> tuple[tuple[str, str], ...]:

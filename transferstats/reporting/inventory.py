@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from transferstats.readers import LIMITED_GAP
 from transferstats.reporting import formats, wording
+from transferstats.reporting.data_limits import data_tables
 from transferstats.reporting.pictures import decay_fits, matrix_frame, slug
 from transferstats.reporting.sentences import capital, ended
 from transferstats.reporting.tables import Cell, Table, table, tidy_table
@@ -19,6 +21,10 @@ MEASURES = {
     "start_kl": "Start kl",
     "held_out_kl": "Held-out kl",
     "train_kl": "Train kl",
+    "gap": "Gap to training, share",
+    "rows": "Training rows",
+    "rows_per_parameter": "Rows a parameter",
+    "dimension": "Effective dimension",
     "change": "Fall over last doubling",
     "steps": "Steps",
 }
@@ -35,6 +41,7 @@ def study_tables(x: Evidence) -> Iterator[tuple[str, Table]]:
         yield "depth", _terms(data.depth, f"depth-{tail}", f"Own-lens loss by layer, {name}")
         yield "shares", _with_shares(data.summary, f"summary-{tail}", f"Summary of penalties, {name}")
         yield from _extras(data, tail, name)
+        yield from (("data", one) for one in data_tables(data, tail, name))
     if len(x.certificates):
         yield "certificates", certificate_summary(x.certificates, by_layer=False)
         yield "certificates", certificate_summary(x.certificates)
@@ -143,23 +150,30 @@ def certificate_summary(certificates: pd.DataFrame, *, by_layer: bool = True) ->
         record: dict[str, object] = dict(zip(keys, group, strict=True))
         for measure in measures:
             values = lenses[measure].to_numpy(np.float64)
-            cells.append(_spread(values, whole=measure == "steps"))
+            cells.append(_spread(values, whole=measure in ("steps", "rows")))
             record.update(_extremes(measure, values))
         if "converged" in lenses:
             yes = int(lenses["converged"].astype(bool).sum())
             cells.append(Cell(f"{yes} of {len(lenses)}", yes / len(lenses), "" if yes == len(lenses) else "short"))
             record.update(n_converged=yes, n_lenses=len(lenses))
+        if "limited" in lenses:
+            limited = int(lenses["limited"].sum())
+            cells.append(Cell(f"{limited} of {len(lenses)}", limited / len(lenses), "short" if limited else ""))
+            record.update(n_limited=limited)
         rows.append(tuple(cells))
         spread.append(record)
     columns = [key.capitalize() for key in keys] + [MEASURES[key] for key in measures]
     columns += ["Converged"] if "converged" in certificates else []
+    columns += ["Limited by data"] if "limited" in certificates else []
     align = "l" * len(keys) + "r" * (len(columns) - len(keys))
     over = "seeds" if by_layer else "seeds and layers"
     note = (
         f"Median over {over} [smallest, largest]; kl in nats. Held-out kl is measured on the part of a seed's own "
         "documents that was kept for choosing the ridge strength and when to stop. A lens counts as converged "
         "when its held-out kl fell by "
-        "less than the plan's tolerance over the last doubling of steps."
+        "less than the plan's tolerance over the last doubling of steps, and as limited by its data when its kl "
+        f"on as many training rows lies more than {100 * LIMITED_GAP:.0f} % below that: more steps help the one, "
+        "more tokens the other."
     )
     title = f"Certificates of the lenses, over {over}"
     name = "certificates-summary" if by_layer else "certificates-readouts"

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from transferstats.reporting import captions, formats
+from transferstats.reporting.data_limits import curve_alt, curve_caption, draw_curve
 from transferstats.reporting.figures import figure
 from transferstats.reporting.figures_claims import draw_forest, draw_shares
 from transferstats.reporting.figures_curves import draw_by_layer, draw_depth, draw_distance
@@ -19,7 +20,16 @@ from transferstats.reporting.figures_null import null_frame
 from transferstats.reporting.figures_plan import draw_plan
 from transferstats.reporting.sentences import scalar_terms
 from transferstats.reporting.tables import ordered_claims
-from transferstats.results import DatasetEvidence, DecayFit, DecayFits, Estimate, Evidence, NullTest, StudyPlan
+from transferstats.results import (
+    DatasetEvidence,
+    DecayFit,
+    DecayFits,
+    Estimate,
+    Evidence,
+    LearningCurve,
+    NullTest,
+    StudyPlan,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,6 +82,7 @@ def pictures(x: Evidence) -> Iterator[Picture]:
         tail = slug(position, data.dataset)
         yield from _matrices(x, data, tail)
         yield from _null(x, data, tail)
+        yield from _learning(data, tail)
         yield _distance(x, data, tail)
         yield _depth(x, data, tail)
         yield from _ladder(x, data, tail)
@@ -125,6 +136,21 @@ def _null(x: Evidence, data: DatasetEvidence, tail: str) -> Iterator[Picture]:
             captions.null_distribution_alt(test),
             lambda: figure(test),
             null_frame(test),
+        )
+
+
+def _learning(data: DatasetEvidence, tail: str) -> Iterator[Picture]:
+    curve = data.extras.get("learning_curve")
+    if isinstance(curve, LearningCurve):
+        yield Picture(
+            f"learning-curve-{tail}",
+            "data",
+            formats.legible(data.dataset),
+            f"Mean penalty against training rows, {formats.legible(data.dataset)}",
+            curve_caption(curve, data.dataset),
+            curve_alt(curve, data.dataset),
+            lambda: draw_curve(curve, data.dataset),
+            curve.tidy(),
         )
 
 

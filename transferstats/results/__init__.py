@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from transferstats.results.base import COLUMNS, FloatArray, Result, tidy_frame, to_r_csv
+from transferstats.results.calibration import NullCalibration
 from transferstats.results.comparison import Comparison, MetaAnalysis
 from transferstats.results.decay import (
     CurveFit,
@@ -16,6 +17,7 @@ from transferstats.results.description import Description
 from transferstats.results.estimate import Estimate
 from transferstats.results.estimates import AVERAGE, Estimates
 from transferstats.results.evidence import JUDGED, VERDICTS, Claim, DatasetEvidence, Evidence
+from transferstats.results.learning_curve import LearningCurve
 from transferstats.results.multiplicity import AdjustedTests
 from transferstats.results.null import NullTest, SharedLensTest
 from transferstats.results.permutation import QapResult
@@ -46,8 +48,10 @@ __all__ = [
     "Estimates",
     "Evidence",
     "FloatArray",
+    "LearningCurve",
     "MetaAnalysis",
     "MixedSlope",
+    "NullCalibration",
     "NullTest",
     "QapResult",
     "RegressionFit",

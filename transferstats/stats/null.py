@@ -334,6 +334,11 @@ def shared_lens_test(
     return _simultaneous(relevance_test(judged, smallest=smallest), with_average(raw, conf_level=level), over_null)
 
 
+def layers_verdict(estimate: Estimate, smallest: Smallest) -> str:
+    """ "within" at every term of a vector estimate, "exceeds" at some term, or "inconclusive"; Holm over terms."""
+    return _simultaneous(relevance_test(estimate, smallest=smallest), Estimates((estimate,)), True).verdict
+
+
 def _simultaneous(test: RelevanceTest, raw: Estimates, over_null: bool) -> SharedLensTest:
     """Holm over layers, separately for the equivalence tests and for the minimum-effect tests."""
     alpha = 1 - test.estimates[-1].conf_level
