@@ -25,6 +25,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
+from known_truth_report import write_report
+from known_truth_summary import SMALLEST, summarise
 
 from transferstats.engine import local_pool
 from transferstats.grid import DatasetLosses
@@ -44,6 +47,7 @@ WIDTHS: tuple[int, ...] = (48, 128)
 RATIOS: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 """Training rows of a fold over width squared."""
 TABLE = "known_truth_studies.csv"
+FIRST_ALGORITHM = 10  # of the studies in a store that do not say which version of the lens room computed them
 
 
 class Task(NamedTuple):
@@ -153,10 +157,13 @@ def unpack(arrays: Mapping[str, Any], prefix: str = "") -> DatasetLosses:
 
 def run_to_file(task: Task, path: Path) -> str:
     """Run a study unless the store has it; its files appear whole or not at all."""
+    from transferstats.lens.study import ALGORITHM
+
     if not path.exists():
         data, certificates = compute(task)
         temporary = path.with_suffix(".tmp.npz")
-        np.savez_compressed(temporary, **pack(data), tokens=data.tokens, certificates=json.dumps(certificates))
+        made = {**pack(data), "tokens": data.tokens, "algorithm": ALGORITHM}
+        np.savez_compressed(temporary, **made, certificates=json.dumps(certificates))
         temporary.replace(path)
     return path.stem
 
@@ -175,6 +182,25 @@ def plan(studies: int, widths: list[int], ratios: list[float]) -> Iterator[Task]
         yield Task(kind, dial, width, ratio, index)
 
 
+def collect(store: Path, published: Path) -> pd.DataFrame:
+    """Rows of the published table, and those of studies in the store that it does not hold."""
+    known = pd.read_csv(published) if published.exists() else pd.DataFrame({"study": [], "algorithm": []})
+    rows = []
+    for path in sorted(store.glob("*.npz")):
+        if path.name.endswith(".tmp.npz") or path.stem in set(known["study"]):
+            continue
+        with np.load(path) as arrays:
+            content = dict(arrays)
+        certificates = json.loads(str(content.pop("certificates")))
+        algorithm = int(content.pop("algorithm", FIRST_ALGORITHM))
+        kind, dial, width, ratio, index = path.stem.rsplit("-", 4)
+        about = {"study": path.stem, "kind": kind, "dial": dial, "width": width, "ratio": ratio, "index": index}
+        summaries = summarise(unpack(content), certificates)
+        rows += [{**about, "algorithm": algorithm, **row} for row in summaries]
+    made = pd.DataFrame(rows)
+    return pd.concat([one for one in (known, made) if len(one)], ignore_index=True) if len(made) else known
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -183,10 +209,23 @@ def main() -> None:
     parser.add_argument("--ratios", nargs="+", type=float, default=list(RATIOS), help="training rows / width^2")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--store", type=Path, default=Path("runs/known_truth"))
+    parser.add_argument("--out", type=Path, help="folder of the report")
+    parser.add_argument("--quick", action="store_true", help="one study a point of width 48 and few rows")
+    parser.add_argument("--report-only", action="store_true", help="no computing, only the report")
     options = parser.parse_args()
-    tasks = list(plan(options.studies, options.widths, options.ratios))
-    with local_pool(options.jobs) as pool:
-        sweep(tasks, options.store, pool)
+    out = options.out or Path("runs/known_truth_quick" if options.quick else "reports/validation")
+    if options.quick:
+        options.studies, options.widths, options.ratios = 1, [48], [0.1, 0.5]
+    done = set(collect(options.store, out / TABLE)["study"])
+    planned = plan(options.studies, options.widths, options.ratios)
+    tasks = [task for task in planned if task.name not in done]
+    if not options.report_only and tasks:
+        with local_pool(options.jobs) as pool:
+            sweep(tasks, options.store, pool)
+    frame = collect(options.store, out / TABLE)
+    if frame.empty:
+        parser.error(f"no study in {options.store} yet: run without --report-only")
+    print(write_report(frame, out, table=TABLE, smallest=SMALLEST).to_string())
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from transferstats.claims import Ask, exceeds_null, penalties_matter, shared_lens_serves
 from transferstats.grid import DatasetLosses, TransferGrid
 from transferstats.lens_sets import BESIDE
 from transferstats.results import Estimate
@@ -15,7 +16,6 @@ from transferstats.stats.intervals import p_greater
 from transferstats.stats.learning_curve import learning_curve
 from transferstats.stats.multiplicity import adjusted_p
 from transferstats.stats.null import null_test, shared_lens_test
-from transferstats.stats.relevance import relevance_test
 
 SMALLEST = 0.01  # nats; the smallest penalty of interest in this study
 ANCHORS: Mapping[str, str] = {"ridge": "", "shared": BESIDE}
@@ -33,28 +33,24 @@ def summarise(data: DatasetLosses, certificates: Sequence[Mapping[str, Any]]) ->
 
 
 def judged(grid: TransferGrid) -> dict[str, Any]:
-    """What a report says of one set of own lenses."""
-    raw, slope = null_test(grid, "mean"), null_test(grid, "slope")
-    shared = shared_lens_test(grid, SMALLEST)
+    """What a report says of one set of own lenses, and what its gate rests on."""
+    ask = Ask(grid, SMALLEST, 0.95)
+    answers = {"c3": exceeds_null(ask), "c4": penalties_matter(ask), "c7": shared_lens_serves(ask)}
+    test, shared = null_test(grid, "mean"), shared_lens_test(grid, SMALLEST)
     beyond = shared.test.estimates[-1]
     check, shared_check = null_calibration(grid, "mean"), null_calibration(grid, readout="shared")
     return {
-        **interval("penalty", raw.observed.headline),
-        **interval("null_penalty", raw.null.headline),
-        **interval("excess", raw.excess.headline),
-        "p_excess": float(raw.p_greater[-1]),
-        "p_slope": float(slope.p_greater[-1]),
-        "verdict": str(relevance_test(raw, smallest=SMALLEST).verdict),
-        **interval("shared_largest", shared.largest),
-        "shared_raw": [float(value) for value in shared.excess.headline.estimate],
-        "shared_excess": [float(value) for value in beyond.estimate],
+        **{name: next(iter(found)).verdict for name, found in answers.items()},
+        **interval("penalty", test.observed.headline),
+        **interval("null_penalty", test.null.headline),
+        **interval("excess", test.excess.headline),
+        "p_excess": float(test.p_greater[-1]),
         "p_shared": float(
             np.nanmin(adjusted_p(p_greater(beyond.estimate, beyond.parts, beyond.dfs)), initial=1.0)
         ),
-        "shared_verdict": shared.verdict,
+        **interval("shared_largest", shared.largest),
         **interval("check", check.excess.headline),
-        "shared_check": [float(value) for value in shared_check.excess.headline.estimate],
-        "shared_check_p": p_smallest(shared_check.excess.headline),
+        "p_shared_check": p_smallest(shared_check.excess.headline),
         **curve(grid),
     }
 
@@ -74,7 +70,12 @@ def curve(grid: TransferGrid) -> dict[str, Any]:
         for share, one in zip(found.shares, found.points, strict=True)
     }
     p_departure = float(found.departure.headline.p_value) if found.departure is not None else float("nan")
-    return {**points, **interval("unlimited", found.unlimited.headline), "p_departure": p_departure}
+    return {
+        "rows": found.rows_of["known truth"][-1],
+        **points,
+        **interval("unlimited", found.unlimited.headline),
+        "p_departure": p_departure,
+    }
 
 
 def adequacy(certificates: Sequence[Mapping[str, Any]], lens_set: str) -> dict[str, Any]:
