@@ -122,14 +122,16 @@ class _Gate:
 
     checks: Estimates | None
 
-    def passed(self, name: str, one: Estimate, verdict: str, judge: Callable[[Estimate], str]) -> str:
-        """Empty where a verdict stands whatever the null errs by; otherwise why it is not given."""
+    def refusal(self, name: str, one: Estimate, verdict: str, judge: Callable[[Estimate], str]) -> str:
+        """Why a verdict is not given; empty where it stands whatever the null errs by.
+
+        ``judge``: an estimate -> its verdict, direction included.
+        """
         if self.checks is None:
             return NO_CHECK
         check = self.checks[name]
-        if verdict == "inconclusive" or all(
-            judge(moved) == verdict for moved in miscalibration(check).shifted(one)
-        ):
+        shifted = miscalibration(check).shifted(one)
+        if verdict == "inconclusive" or all(judge(moved) == judge(one) for moved in shifted):
             return ""
         worst = int(np.nanargmax(np.abs(np.atleast_1d(check.estimate))))
         term = check.pick(worst)
@@ -195,7 +197,7 @@ def exceeds_null(ask: Ask) -> Iterator[Answer]:
     test, gate = null_test(ask.grid, "mean", conf_level=ask.conf_level), _gate(ask.grid, ask.conf_level)
     for one, share in zip(test.excess, test.share, strict=True):
         p_value, verdict, reason = _directional(one, ask, 1)
-        refused = gate.passed(one.dataset, one, verdict, lambda moved: _directional(moved, ask, 1)[1])
+        refused = gate.refusal(one.dataset, one, verdict, lambda moved: _directional(moved, ask, 1)[1])
         if refused:
             p_value, verdict, reason = float("nan"), "not tested", refused
         reason += f"; the null accounts for {100 * float(share.estimate):.0f} % of the mean penalty"
@@ -215,10 +217,10 @@ def penalties_matter(ask: Ask) -> Iterator[Answer]:
     gate = _gate(ask.grid, ask.conf_level)
 
     def judge(moved: Estimate) -> str:
-        return next(_sized(Estimates((moved,)), ask))[2]
+        return f"{next(_sized(Estimates((moved,)), ask))[2]} {np.sign(moved.estimate)}"
 
     for one, p_value, verdict, reason in _sized(estimates, ask):
-        refused = gate.passed(one.dataset, one, verdict, judge) if with_null else ""
+        refused = gate.refusal(one.dataset, one, verdict, judge) if with_null else ""
         if refused:
             p_value, verdict, reason = float("nan"), "not tested", refused
         if one.dataset in shares:
@@ -298,7 +300,7 @@ def shared_lens_serves(ask: Ask) -> Iterator[Answer]:
             "exceeds": f"the excess is beyond {ask.smallest:g} at one layer at least (Holm over layers)",
         }.get(test.verdict, f"the intervals of some layers reach both sides of {ask.smallest:g}")
         if test.over_null:
-            refused = gate.passed(
+            refused = gate.refusal(
                 name, test.test.estimates[-1], test.verdict, lambda moved: layers_verdict(moved, ask.smallest)
             )
             if refused:

@@ -90,8 +90,8 @@ CHAPTERS: tuple[Chapter, ...] = (
     Chapter(
         "data",
         "How much data the lenses had",
-        "Whether penalties depend on the amount of training text, and whether the null finds nothing where nothing "
-        "is.",
+        "Whether penalties depend on the amount of training text, and whether the null finds nothing where there "
+        "is nothing.",
         "No lenses of parts of the training data, and no null of a null replicate, came with these losses.",
     ),
     Chapter(

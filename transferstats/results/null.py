@@ -80,7 +80,8 @@ class SharedLensTest(Result):
         (``over_null``), otherwise on S.
     excess: S[t] = loss(shared lens on t) - loss(own lens on t), raw; biased down by the own lenses' own error.
     over_null: whether ``test`` judges S - S0.
-    verdict: "within" (at every layer), "exceeds" (at some layer) or "inconclusive", simultaneously over layers.
+    verdict: "within" (at every layer), "exceeds" (above, at some layer) or "inconclusive", simultaneously over
+        layers.
     p_within, p_exceeds: of the whole claim: the largest adjusted p_within, the smallest adjusted p_exceeds.
     largest: the largest excess over layers of the headline. It was picked, so its limits are simultaneous over the
         layers: the largest lower and the largest upper Bonferroni limit, between which the largest true excess
