@@ -15,8 +15,10 @@ from study_beside import longer_lines, published_lines
 from study_words import WORDS, has_null, layer_sets, own_lenses, spelled
 
 import transferstats as ts
+from transferstats.claims import NO_CHECK
 from transferstats.grid import TransferGrid
 from transferstats.results import Claim, Evidence
+from transferstats.stats.calibration import has_null_of_null
 from transferstats.stats.ladder import gap_closed
 from transferstats.stats.null import null_test, shared_lens_test
 from transferstats.stats.reliability import correlate_similarity
@@ -67,6 +69,7 @@ def answers(
             "Do they grow with distance, and in which direction?",
             [
                 *claims(evidence, ("C5", "C6", "C8")),
+                *unchecked(grid),
                 *beyond(grid, "slope"),
                 *beyond(grid, "asymmetry"),
                 PUBLISHED_DIRECTION,
@@ -133,7 +136,7 @@ def explained(grid: TransferGrid) -> list[str]:
     """What the shared-lens null leaves."""
     if not has_null(grid):
         return ["not tested: no null replicates were run"]
-    lines = []
+    lines = unchecked(grid)
     for title, part in layer_sets(grid):
         test = null_test(part, "mean")
         lines += [
@@ -142,6 +145,18 @@ def explained(grid: TransferGrid) -> list[str]:
             for one, share in zip(test.excess, test.share, strict=True)
         ]
     return lines
+
+
+def unchecked(grid: TransferGrid) -> list[str]:
+    """What to say of everything over the null where nothing tells whether the null is right on this model."""
+    if not has_null(grid) or has_null_of_null(grid):
+        return []
+    return [
+        f"**no verdict**: {NO_CHECK}. Version {grid.provenance['study']['algorithm']} of the lens room trained "
+        "these lenses; its null was found too small on known truth where lenses have few rows "
+        "(reports/validation/known_truth.md). Numbers over the null stand here for what they are, estimates "
+        "without a verdict"
+    ]
 
 
 def beyond(grid: TransferGrid, statistic: str) -> Iterator[str]:
@@ -156,12 +171,12 @@ def beyond(grid: TransferGrid, statistic: str) -> Iterator[str]:
 
 def shared(grid: TransferGrid, smallest: float) -> list[str]:
     """Shared-lens excess by layer, and how much of the gap from logit lens to own lens a shared lens closes."""
-    lines = []
+    lines = unchecked(grid)
     for data in grid.datasets:
         one = grid.with_datasets([data.name])
         test = shared_lens_test(one, smallest)
         excess, closed = test.test.estimates[-1], gap_closed(one, "shared").headline
-        lines.append(f"{data.name}: **{test.verdict}**")
+        lines.append(f"{data.name}: **{'not tested' if unchecked(grid) else test.verdict}**")
         lines += [
             f"{data.name}, layer {layer}: {spelled(excess.pick(index))} nats; the shared lens closes "
             f"{spelled(closed.pick(index), 2)} of the gap from logit lens to own lens"
