@@ -250,7 +250,7 @@ def test_a_store_becomes_a_grid_with_everything_a_report_shows(small_grid: Trans
         assert data.seeds == ("0", "1")
         assert set(data.readouts) == {"shared", "tied", "logit"}
         assert data.readouts["shared"]["kl"].shape == (2, len(data.units), 8)
-        assert set(data.baselines) == {"final_ce", "prior_ce", "prior_kl"}
+        assert set(data.baselines) == {"final_ce", "prior_ce", "prior_kl", "prior_disagreement"}
         assert data.null is not None
         assert data.null.units == data.units
         assert set(small_grid.similarities[data.name]) >= {"covariance"}

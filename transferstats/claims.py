@@ -319,7 +319,7 @@ def distance_adds(ask: Ask) -> Iterator[Answer]:
         return
     fit = regress(f"penalty ~ distance + {SIMILARITY} + direction", ask.grid, conf_level=ask.conf_level)
     for one in fit.estimates:
-        picked = replace(one.pick("distance"), unit=f"{ask.grid.unit} per layer")
+        picked = replace(one.pick("distance"), unit=f"{ask.grid.loss_unit} per layer")
         p_value, verdict, reason = _directional(picked, ask, 1)
         yield Answer("C8", title, estimand, one.dataset, picked, p_value, verdict, reason)
 

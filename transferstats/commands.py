@@ -11,7 +11,8 @@ from transferstats.errors import DataError, DesignError
 
 OK = 0
 
-LOSSES = ("kl", "ce", "error")
+LOSSES = ("kl", "ce", "disagreement", "error")
+"""Those of the grid, whose module R would wait for."""
 
 SOURCE = (
     "folder of a store; a long .csv/.tsv/.parquet table; aggregate_metrics.json or batches.jsonl of tuned-lens; "
@@ -32,6 +33,7 @@ def add_verbs(verbs: Any) -> None:
     describe = add_verb(verbs, "describe", run_describe, "what a file holds, and what it cannot support")
     describe.add_argument("source", help=SOURCE)
     _reading_options(describe)
+    _loss_option(describe)
     report = add_verb(verbs, "report", run_report, "write the report of a store or a long table")
     for verb in (evaluate, report):
         verb.add_argument("source", help=SOURCE)
@@ -58,7 +60,7 @@ def add_verbs(verbs: Any) -> None:
         "--units", type=int, nargs="+", default=[100, 300, 1000], help="numbers of units to consider"
     )
     plan.add_argument("--statistic", default="mean", help="scalar statistic to plan for (default: %(default)s)")
-    plan.add_argument("--loss", choices=LOSSES, help="loss to plan for (default: kl where there is one)")
+    _loss_option(plan)
     plan.add_argument("--csv", action="store_true", help="print all columns as CSV in R's spelling")
     plan.add_argument("--out", help="file of the curve of half-width against units: .svg, .pdf or .png")
     simulate = add_verb(verbs, "simulate", run_simulate, "write a long table whose true penalties are known")
@@ -78,10 +80,15 @@ def evidence_options(verb: argparse.ArgumentParser) -> None:
         "--smallest",
         type=float,
         required=True,
-        help="smallest penalty of interest in nats: a scientific statement, so it has no default",
+        help="smallest penalty of interest in the unit of the loss (nats; for disagreement a share): a scientific "
+        "statement, so it has no default",
     )
-    verb.add_argument("--loss", choices=LOSSES, help="loss to analyse (default: kl where there is one)")
+    _loss_option(verb)
     verb.add_argument("--conf-level", type=float, default=0.95, help="of every interval (default: %(default)s)")
+
+
+def _loss_option(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--loss", choices=LOSSES, help="loss to analyse (default: kl where there is one)")
 
 
 def _reading_options(verb: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from transferstats.claims import QUESTIONS, SIMILARITY, Answer, Ask, anchored
 from transferstats.errors import DesignError
-from transferstats.grid import DatasetLosses, TransferGrid
+from transferstats.grid import DISAGREEMENT, DatasetLosses, TransferGrid
 from transferstats.lens_sets import BESIDE, stored_name
 from transferstats.readers import LIMITED_GAP
 from transferstats.results import JUDGED, Claim, DatasetEvidence, DecayComparison, Estimate, Evidence, StudyPlan
@@ -39,6 +39,9 @@ PLANNED_SHARES: tuple[float, ...] = (0.25, 0.5, 1, 2, 4, 8)
 """Numbers of units of a planned study, as shares of those that were scored."""
 SUMMARY: tuple[str, ...] = ("mean", "forward", "backward", "asymmetry", "slope")
 
+BESIDE: tuple[str, ...] = ("mean", "forward", "backward")
+"""What is shown of the penalty in disagreement, where claims are about another loss."""
+
 
 def evaluate(grid: TransferGrid, smallest: float, *, conf_level: float = 0.95) -> Evidence:
     """Evaluate the standard claims on a grid.
@@ -46,7 +49,7 @@ def evaluate(grid: TransferGrid, smallest: float, *, conf_level: float = 0.95) -
     Parameters
     ----------
     grid: losses of one subject.
-    smallest: smallest penalty of interest, nats per token (or image); a scientific statement, no default.
+    smallest: smallest penalty of interest, in ``grid.loss_unit``; a scientific statement, no default.
     conf_level: level of every interval; verdicts test at ``1 - conf_level``.
 
     Returns
@@ -73,7 +76,7 @@ def evaluate(grid: TransferGrid, smallest: float, *, conf_level: float = 0.95) -
         subject=grid.subject,
         layers=grid.layers,
         loss=grid.loss,
-        unit=grid.unit,
+        unit=grid.loss_unit,
         smallest=smallest,
         conf_level=conf_level,
         claims=tuple(_claims(answers, grid, conf_level)),
@@ -213,6 +216,13 @@ def _summary(grid: TransferGrid, level: float) -> Estimate:
     return stack([estimate(grid, name, conf_level=level).headline for name in names], names)
 
 
+def _disagreement(grid: TransferGrid, level: float) -> dict[str, Estimate]:
+    """The penalty in the bounded loss, beside the one that the claims are about: on average, and by cell."""
+    means = [estimate(grid, name, conf_level=level).headline for name in BESIDE]
+    cells = estimate(grid, "cells", conf_level=level).headline
+    return {"disagreement": stack(means, BESIDE), "cells_disagreement": cells}
+
+
 def _references(data: DatasetLosses, loss: str) -> Mapping[str, Any]:
     """Mean losses that own lenses are compared with: readouts (L,), final model and prior ()."""
     weights = data.tokens / data.tokens.sum()
@@ -242,6 +252,8 @@ def _extras(ask: Ask, grid: TransferGrid, data: DatasetLosses) -> dict[str, Any]
             extras["shared_curve"] = learning_curve(grid, readout="shared", conf_level=level)
     if has_null_of_null(grid):
         extras["null_calibration"] = null_calibration(grid, "mean", conf_level=level)
+    if DISAGREEMENT in data.losses and loss != DISAGREEMENT:
+        extras |= _disagreement(grid.with_loss(DISAGREEMENT), level)
     if data.null is not None:
         extras["null_test"] = null_test(grid, "mean", conf_level=level)
         extras["null_matrix"] = mean_penalty(data.null.penalty(loss), data.tokens / data.tokens.mean())

@@ -35,10 +35,10 @@ class DatasetLosses:
     ----------
     seeds: K labels. units: N labels. clusters: N labels (equal label = dependent units).
     tokens: (N,) tokens behind each unit's mean loss, the weight of the unit.
-    losses: name ("kl", "ce", "error") -> (K, N, L, L), mean loss of lens s on layer t over the unit, in the unit
-        of the grid.
-    readouts: readout ("shared", "logit", ...) -> loss name -> (K, N, L), nats/token.
-    baselines: "final_ce", "prior_ce", "prior_kl" -> (N,), nats/token.
+    losses: name, of :data:`LOSSES` -> (K, N, L, L), mean loss of lens s on layer t over the unit, in the unit of
+        the grid; disagreement is a share, 0 to 1.
+    readouts: readout ("shared", "logit", ...) -> loss name -> (K, N, L), in the same units.
+    baselines: "final_ce", "prior_ce", "prior_kl", "prior_disagreement" -> (N,), in the same units.
     null: losses of the shared-lens null on the same units; its "seeds" are the R null replicates. The null of a
         null is made from a null replicate, treated as if it had been observed.
     sets: other sets of lenses of the same seeds, scored on the same units: those of a part of the training rows
@@ -154,8 +154,9 @@ class TransferGrid:
     subject: name of the network.
     layers: L names, in order of depth; layer l is the input of block l.
     datasets: one :class:`DatasetLosses` each.
-    loss: the loss that statistics use unless told otherwise ("kl", "ce" or "error").
-    unit: unit of every loss ("nats/token", "nats/image", "bits/byte", or the score that "error" is made of).
+    loss: the loss that statistics use unless told otherwise, one of :data:`LOSSES`.
+    unit: of kl and ce ("nats/token", "nats/image", "bits/byte"), or the score that "error" is made of;
+        ``loss_unit`` is that of the loss analysed.
     certificates: one row a lens (dataset, world, seed, readout, layer, held_out_kl, ...), may be empty.
     similarities: dataset -> measure -> (L, L) layer similarity, may be empty.
     provenance: whatever is needed to make these numbers again (config, versions, hashes).
@@ -190,6 +191,17 @@ class TransferGrid:
         """Number of layers L."""
         return len(self.layers)
 
+    @property
+    def loss_unit(self) -> str:
+        """Unit of the loss that is analysed, and so of its penalties."""
+        return self.unit_of()
+
+    def unit_of(self, loss: str | None = None) -> str:
+        """Unit of a loss, the grid's own by default; disagreement is counted: a share of what was scored."""
+        if (loss or self.loss) != DISAGREEMENT:
+            return self.unit
+        return "share of images" if "image" in self.unit else "share of tokens"
+
     def dataset(self, name: str) -> DatasetLosses:
         """One dataset by name; DataError that lists the names there are."""
         for data in self.datasets:
@@ -198,7 +210,7 @@ class TransferGrid:
         raise DataError(f"no dataset {name!r}; this grid has: {', '.join(d.name for d in self.datasets)}")
 
     def with_loss(self, loss: str) -> TransferGrid:
-        """The same grid, analysed in another loss ("kl" or "ce")."""
+        """The same grid, analysed in another loss, one of :data:`LOSSES`."""
         return replace(self, loss=loss)
 
     @property

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from transferstats.errors import DataError
-from transferstats.grid import LOSSES, DatasetLosses
+from transferstats.grid import DISAGREEMENT, LOSSES, DatasetLosses
 
 KEYS: tuple[str, ...] = ("seed", "unit", "source", "target")
 
@@ -22,21 +22,22 @@ def losses_from_frame(
 
     Parameters
     ----------
-    frame: columns seed, unit, source, target (integers 0..L-1), at least one of kl and ce (nats), and
-        optionally cluster and n (tokens; 1 where absent).
+    frame: columns seed, unit, source, target (integers 0..L-1), at least one of kl and ce (nats) and
+        disagreement (a share, 0 to 1), and optionally cluster and n (tokens; 1 where absent).
     name: name of the dataset.
     balanced_subset: keep only units scored under every seed, source and target, instead of refusing.
     own_lenses: see :class:`DatasetLosses`.
 
     Raises
     ------
-    DataError: missing columns, duplicated or missing rows (the first of them named), losses that are
-        not finite, sources and targets that are not the same layers 0..L-1.
+    DataError: missing columns, duplicated or missing rows (the first of them named), losses that are not
+        finite, disagreement outside of 0 to 1, sources and targets that are not the same layers 0..L-1.
     """
     _check_columns(frame, name)
     _refuse_unnamed(frame, name)
     _refuse_duplicates(frame, name)
     _refuse_changing(frame, name)
+    _refuse_no_share(frame, name)
     n_layers = _count_layers(frame, name)
     frame = _complete(frame, name, n_layers, balanced_subset)
     seeds, units = _ordered(frame["seed"]), _ordered(frame["unit"])
@@ -68,7 +69,9 @@ def _check_columns(frame: pd.DataFrame, name: str) -> None:
             "Rename with columns={'theirs': 'ours'}."
         )
     if not any(loss in frame for loss in LOSSES):
-        raise DataError(f"dataset {name!r}: the table needs a loss column, 'kl' or 'ce', in nats")
+        raise DataError(
+            f"dataset {name!r}: the table needs a loss column, 'kl' or 'ce', in nats, or {DISAGREEMENT!r}"
+        )
     if not len(frame):
         raise DataError(f"dataset {name!r}: the table has no rows")
 
@@ -94,6 +97,20 @@ def _refuse_changing(frame: pd.DataFrame, name: str) -> None:
                 raise DataError(
                     f"dataset {name!r}: {column} of unit {unit!r} differs between its rows; it has one"
                 )
+
+
+def _refuse_no_share(frame: pd.DataFrame, name: str) -> None:
+    """Disagreement is counted, so it cannot be negative or more than everything."""
+    if DISAGREEMENT not in frame:
+        return
+    values = frame[DISAGREEMENT].to_numpy(np.float64)
+    outside = (values < 0) | (values > 1)
+    if outside.any():
+        raise DataError(
+            f"dataset {name!r}: {int(outside.sum())} values of {DISAGREEMENT!r} lie outside of 0 to 1, such as "
+            f"{values[outside][0]:g}: it is a share of tokens (divide percentages by 100; rename the column if it "
+            "is something else)"
+        )
 
 
 def _refuse_duplicates(frame: pd.DataFrame, name: str) -> None:

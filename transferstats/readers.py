@@ -49,15 +49,16 @@ def read_grid(
     Parameters
     ----------
     source: folder of a store; a long .csv, .tsv or .parquet file, or a data frame, with one row a (dataset,
-        seed, unit, source, target) and "kl" and/or "ce"; ``aggregate_metrics.json`` or ``batches.jsonl`` of
-        tuned-lens 0.2.0 with layer_transfer (a list of them: one file a seed); a ``.npy`` of
+        seed, unit, source, target) and "kl", "ce" and/or "disagreement"; ``aggregate_metrics.json`` or
+        ``batches.jsonl`` of tuned-lens 0.2.0 with layer_transfer (a list of them: one file a seed); a ``.npy`` of
         temporal-generalisation matrices, (T, T), (subjects, T, T) or (subjects, folds, T, T), training time
         first. A long table may leave out dataset and seed where there is one, and unit where its rows are
         means; "replicate" stands for seed and unit together where each unit has lenses of its own.
     columns: their column name -> ours, where a table uses other names.
     loss_unit: unit of the losses, by default "nats" (per token): "bits", "nats/image", "bits/image", or
         "bits/byte", which becomes nats per token with bytes_per_token, or with columns "bytes" and "n", and
-        otherwise stays what it is. tuned-lens files are known to be in bits/byte.
+        otherwise stays what it is. tuned-lens files are known to be in bits/byte. Disagreement is a share, 0 to 1,
+        whatever the unit of the others.
     bytes_per_token: mean length of a token, for losses in bits per byte.
     score: a score between 0 and 1 of which more is better ("accuracy", "AUC"): the name of its column, or of
         what a .npy holds. It becomes the loss "error" = 1 - score; nothing is turned into a loss unasked.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from transferstats.errors import DataError
 from transferstats.foreign.conversion import Conversion, error_of
-from transferstats.grid import SCORED, DatasetLosses, TransferGrid
+from transferstats.grid import DISAGREEMENT, SCORED, DatasetLosses, TransferGrid
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -52,6 +52,8 @@ def read_matrices(path: Path, conversion: Conversion, *, loss: str | None, subje
     name = SCORED if conversion.score is not None else loss or "ce"
     if loss not in (None, name):
         raise DataError(f"loss={loss!r}: a score becomes the loss {SCORED!r}")
+    if name == DISAGREEMENT:
+        raise DataError(f"loss={name!r} is a share of tokens, which a .npy cannot say: use a long table")
     factor, unit = (1.0, conversion.score) if conversion.score is not None else conversion.factor()
     caveats = conversion.caveats()
     if values.ndim == 4:

@@ -13,7 +13,7 @@ from transferstats.errors import DataError
 from transferstats.foreign.conversion import LN2, PER_BYTE, Conversion, error_of
 from transferstats.foreign.coordinates import as_indices
 from transferstats.foreign.generalization import NO_SEEDS
-from transferstats.grid import LOSSES, SCORED, TransferGrid
+from transferstats.grid import DISAGREEMENT, LOSSES, SCORED, TransferGrid
 from transferstats.long_tables import losses_from_frame
 
 NAMES: tuple[str, ...] = ("dataset", "seed", "unit", "cluster", "replicate")
@@ -85,7 +85,7 @@ def grid_from_table(
         losses_from_frame(part, str(name), balanced_subset=balanced_subset, own_lenses=own)
         for name, part in frame.groupby("dataset", sort=True, observed=True)
     )
-    chosen = loss or (SCORED if conversion.score else "kl" if "kl" in datasets[0].losses else "ce")
+    chosen = loss or next(iter(datasets[0].losses))
     names = layers or tuple(str(index) for index in range(datasets[0].n_layers))
     provenance = {"source": "long table", "caveats": [*caveats, *absent, *remarks]}
     return TransferGrid(subject, names, datasets, chosen, unit, provenance=provenance)
@@ -102,15 +102,17 @@ def _in_one_unit(
         return made, conversion.score, conversion.caveats()
     if loss == SCORED:
         return frame.assign(**{SCORED: _numbers(frame, SCORED)}), SCORED, []
-    present = [name for name in LOSSES if name in frame and name != SCORED]
+    present = [name for name in LOSSES if name in frame and name not in (SCORED, DISAGREEMENT)]
     frame = frame.drop(columns=[SCORED], errors="ignore")
-    if not present:
+    if DISAGREEMENT in frame:  # a share, whatever the unit of the other losses
+        frame = frame.assign(**{DISAGREEMENT: _numbers(frame, DISAGREEMENT)})
+    elif not present:
         _suggest_score(frame)
     if conversion.loss_unit == PER_BYTE and "bytes" in frame:
         return _by_their_bytes(frame, present, conversion)
     factor, unit = conversion.factor()
     converted = {name: _numbers(frame, name) * factor for name in present}
-    return frame.assign(**converted), unit, conversion.caveats()
+    return frame.assign(**converted), unit, conversion.caveats() if present else []
 
 
 def _by_their_bytes(

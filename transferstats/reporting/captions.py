@@ -238,5 +238,5 @@ def plan_alt(x: StudyPlan) -> str:
     ends = []
     for index in (int(np.argmax(x.half_width)), int(np.argmin(x.half_width))):
         size = wording.plan_size(x.estimate, x.seeds[index], x.units[index])
-        ends.append(f"{formats.number(float(x.half_width[index]))} {unit} with {size}")
+        ends.append(f"{wording.in_unit(formats.number(float(x.half_width[index])), unit)} with {size}")
     return formats.legible(f"Expected half-width falls from {ends[0]} to {ends[1]}.")

@@ -87,7 +87,7 @@ def draw_size(x: StudySize) -> Figure:
         light_grid(axes)
         axes.set_xlabel("seeds a dataset")
         axes.set_ylabel(f"{nouns} a dataset")
-        wanted = f"{formats.trimmed(x.target)} {formats.legible(x.estimate.unit, 40)}"
+        wanted = wording.in_unit(formats.trimmed(x.target), formats.legible(x.estimate.unit, 40))
         axes.set_title(f"for an expected half-width of {wanted}", fontsize=9)
         figure.legend(loc="outside lower center", ncols=2)
     return figure

@@ -55,6 +55,8 @@ EXTRAS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "gap_shared": ("depth", "Share of the gap from logit lens to own lens that one shared lens closes", ()),
     "gap_tied": ("depth", "Share of that gap that one linear map with a bias a layer closes", ()),
     "penalty_share": ("matrix", "Penalty as a share of what the lenses gain over the prior", ()),
+    "disagreement": ("matrix", "Penalty in disagreement with the network's most likely output", ()),
+    "cells_disagreement": ("matrix", "Penalty in disagreement, cell by cell", ()),
     "shared_test": (
         "shared",
         "Shared lens against the smallest penalty of interest, by layer",
@@ -239,7 +241,7 @@ def design(x: Evidence) -> list[tuple[str, str]]:
         ("Subject", formats.legible(x.subject)),
         ("Layers (fixed)", wording.layer_list(x.layers)),
         ("Datasets (fixed)", "; ".join(sizes)),
-        ("Loss", f"{wording.LOSSES.get(x.loss, formats.legible(x.loss))}, in {formats.legible(x.unit)}"),
+        ("Loss", wording.loss_phrase(x.loss, x.unit)),
         (
             "Penalty",
             "loss of the lens trained on layer s and used on layer t, minus the loss of layer t's own lens; 0 on "
@@ -259,10 +261,13 @@ def design(x: Evidence) -> list[tuple[str, str]]:
         ("Interval", _methods(x)),
         (
             "Smallest penalty of interest",
-            f"{formats.trimmed(x.smallest)} {formats.legible(x.unit)}, set by the analyst",
+            f"{wording.in_unit(formats.trimmed(x.smallest), x.unit)}, set by the analyst",
         ),
         ("Multiplicity", "Holm over the tested claims; single cells, distances and layers are not adjusted"),
     ]
+    counted = [data.extras["disagreement"] for data in x.datasets if "disagreement" in data.extras]
+    if counted:
+        rows.insert(5, ("Disagreement", wording.disagreement(counted[0].unit)))
     if any(claim.dataset == AVERAGE for claim in x.claims):
         rows.insert(3, ("Average", "equal weights over these datasets, which are fixed strata and not a sample"))
     return rows

@@ -197,6 +197,9 @@ def _of_dataset(data: DatasetEvidence, part: str) -> Iterator[Pair]:
     yield f"{part}Units", _count(data.n_units, f"units, {where}")
     yield f"{part}Tokens", _count(data.tokens, f"tokens scored, {where}")
     yield from _of_estimates(scalar_terms(data.summary), part)
+    counted = data.extras.get("disagreement")
+    if isinstance(counted, Estimate):
+        yield from _of_estimates(scalar_terms(counted), f"{part}Disagreement")
     for family, fit in data.fits.items():
         if isinstance(fit, DecayFit):
             yield from _of_estimates(fit.estimates, part + camel(family))

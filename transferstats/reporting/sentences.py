@@ -104,7 +104,7 @@ def _directed(limits: tuple[float, float, float], above: str, below: str, open_:
 def quantity(x: Estimate, index: int = 0) -> str:
     """One term's estimate with its unit: "0.031 nats/token"."""
     value, low, high = (float(np.atleast_1d(v)[index]) for v in (x.estimate, x.conf_low, x.conf_high))
-    return f"{formats.with_interval(value, low, high)[0]} {formats.legible(x.unit)}".strip()
+    return wording.in_unit(formats.with_interval(value, low, high)[0], x.unit)
 
 
 def evidence_phrase(x: Estimate, index: int = 0, *, with_p: bool = True) -> str:
@@ -133,7 +133,7 @@ def _vector(x: Estimate) -> str:
     where = wording.dataset_phrase(x.dataset)
     text = (
         f"Over {len(x.terms)} terms, estimates ranged from {formats.number(values.min())} to "
-        f"{formats.number(values.max())} {formats.legible(x.unit)}".rstrip()
+        + wording.in_unit(formats.number(values.max()), x.unit)
         + f"; {clear} of {int(defined.sum())} {formats.level(x.conf_level)} CIs exclude 0 "
         f"(each term on its own, not adjusted for their number), "
         + wording.sample_size(x.n_seeds, x.n_units, x.unit, x.note)
@@ -166,7 +166,7 @@ def claim_sentence(x: Claim, without: frozenset[str] = frozenset()) -> str:
     test = f"{formats.p_value(x.p_value)} ({kind}), {formats.p_value(x.p_adjusted, 'Holm-adjusted p')}"
     region = ""
     if x.smallest is not None:
-        region = f"; too small to matter: {wording.bounds(x.smallest)} {formats.legible(one.unit)}".rstrip()
+        region = f"; too small to matter: {wording.in_unit(wording.bounds(x.smallest), one.unit)}"
     lead = _lead(one) if one.terms[0] in DIRECTED else f"The {formats.legible(x.estimand)} was {quantity(one)}"
     return f"{head}{lead}, {evidence_phrase(one, with_p=False)}; {test}{region}. {verdict}{caveats}"
 
@@ -234,14 +234,18 @@ def design_sentence(x: Evidence) -> str:
     return (
         f"Lenses of {formats.plural(len(x.layers), 'layer')} of {formats.legible(x.subject)} were trained and "
         f"scored on {formats.plural(len(x.datasets), 'dataset')}: {formats.joined(sizes)}; penalties are "
-        f"differences of {wording.LOSSES.get(x.loss, formats.legible(x.loss))}, in {formats.legible(x.unit)}; the "
-        f"smallest penalty of interest is {formats.trimmed(x.smallest)} {formats.legible(x.unit)}."
+        f"differences of {wording.loss_phrase(x.loss, x.unit)}; the "
+        f"smallest penalty of interest is {wording.in_unit(formats.trimmed(x.smallest), x.unit)}."
     )
 
 
 @sentence.register
 def _dataset_evidence(x: DatasetEvidence) -> str:
-    return " ".join(sentence(term) for term in scalar_terms(x.summary))
+    told = [sentence(term) for term in scalar_terms(x.summary)]
+    counted = x.extras.get("disagreement")
+    if isinstance(counted, Estimate):
+        told.append(f"In disagreement: {sentence(counted.pick(0))}")
+    return " ".join(told)
 
 
 def scalar_terms(x: Estimate) -> list[Estimate]:

@@ -40,7 +40,7 @@ __all__ = ["sentence"]
 @sentence.register
 def _relevance(x: RelevanceTest) -> str:
     estimate, verdict = x.estimates[-1], x.verdicts[-1]
-    region = f"{wording.bounds(x.smallest)} {formats.legible(estimate.unit)}".strip()
+    region = wording.in_unit(wording.bounds(x.smallest), estimate.unit)
     words = np.atleast_1d(verdict.verdict)
     if words.size > 1:
         counts = [f"{int((words == word).sum())} {word}" for word in dict.fromkeys(str(word) for word in words)]
@@ -132,7 +132,7 @@ def _shared_lens(x: SharedLensTest) -> str:
     p = x.p_within if x.verdict == "within" else x.p_exceeds
     return (
         f"Shared-lens excess ({kind}) over {formats.plural(len(judged.terms), 'layer')} against bounds of "
-        f"{wording.bounds(x.test.smallest)} {formats.legible(judged.unit)}: {x.verdict}, {formats.p_value(p)} "
+        f"{wording.in_unit(wording.bounds(x.test.smallest), judged.unit)}: {x.verdict}, {formats.p_value(p)} "
         f"(Holm-adjusted over layers; {wording.VERDICT_MEANINGS.get(x.verdict, 'see the table')}). "
         f"{sentence(judged)}"
     )
@@ -157,8 +157,8 @@ def _combined(x: MetaAnalysis) -> str:
     value, low, high = float(x.estimate[0]), float(x.conf_low[0]), float(x.conf_high[0])
     shown, limits = formats.with_interval(value, low, high)
     return (
-        f"Over {formats.plural(len(x.subjects), 'subject')}, the random-effects estimate was {shown} "
-        f"{formats.legible(x.members[0].unit)}, {formats.level(x.conf_level)} CI {limits}, "
+        f"Over {formats.plural(len(x.subjects), 'subject')}, the random-effects estimate was "
+        f"{wording.in_unit(shown, x.members[0].unit)}, {formats.level(x.conf_level)} CI {limits}, "
         f"{formats.p_value(float(x.p_value[0]))}; between-subject share of the variance "
         f"{formats.percent(float(x.i2))}, heterogeneity {formats.p_value(float(x.q_p))}." + note_phrase(x.note)
     )
@@ -170,7 +170,7 @@ def _plan(x: StudyPlan) -> str:
     return (
         f"From a pilot of {wording.plan_size(x.estimate, x.pilot_seeds, x.pilot_units)}, the expected "
         "half-width "
-        f"falls to {formats.number(float(x.half_width[best]))} {formats.legible(x.estimate.unit)} with "
+        f"falls to {wording.in_unit(formats.number(float(x.half_width[best])), x.estimate.unit)} with "
         f"{wording.plan_size(x.estimate, x.seeds[best], x.units[best])}; doubling the seeds "
         "alone would "
         f"multiply it by {formats.number(x.gain_seeds, 2)}, doubling the units alone by "
@@ -181,7 +181,7 @@ def _plan(x: StudyPlan) -> str:
 @sentence.register
 def _size(x: StudySize) -> str:
     nouns = wording.sampled_nouns(x.estimate.unit, x.estimate.note)
-    wanted = f"{formats.trimmed(x.target)} {formats.legible(x.estimate.unit)}"
+    wanted = wording.in_unit(formats.trimmed(x.target), x.estimate.unit)
     enough = [
         f"{formats.plural(int(seeds), 'seed')} with {formats.count(int(units))} {nouns} a dataset"
         for seeds, units in zip(x.seeds, x.units, strict=True)
@@ -209,7 +209,7 @@ def _description(x: Description) -> str:
     cannot = f" These data cannot support: {why}." if why else ""
     return (
         f"{formats.legible(x.subject)}: {formats.plural(len(x.layers), 'layer')}, {formats.joined(sizes)}, "
-        f"{wording.LOSSES.get(x.loss, formats.legible(x.loss))} in {formats.legible(x.unit)}. "
+        f"{wording.loss_phrase(x.loss, x.unit)}. "
         f"{sentence(x.summary[0])}{cannot}"
     )
 
@@ -228,7 +228,7 @@ def _reliability(x: Reliability) -> str:
 def _mixed(x: MixedSlope) -> str:
     shown, limits = formats.with_interval(x.estimate, x.conf_low, x.conf_high)
     return (
-        f"Sensitivity check by a mixed model: slope {shown} {formats.legible(x.unit)}, "
+        f"Sensitivity check by a mixed model: slope {wording.in_unit(shown, x.unit)}, "
         f"{formats.level(x.conf_level)} "
         f"CI {limits}, {formats.p_value(x.p_value)}." + note_phrase("; ".join(x.messages))
     )

@@ -103,8 +103,8 @@ def lead(x: SubjectComparison) -> str:
     return (
         f"The transfer of lenses was compared between {formats.plural(len(x.subjects), 'subject')}, {names(x)}, "
         f"on {formats.plural(len(datasets), 'dataset')}: {formats.joined(datasets)}; penalties are differences of "
-        f"{wording.LOSSES.get(x.loss, formats.legible(x.loss))}, in {formats.legible(x.unit)}; the smallest "
-        f"difference of interest is {formats.trimmed(x.smallest)} {formats.legible(x.unit)}."
+        f"{wording.loss_phrase(x.loss, x.unit)}; the smallest "
+        f"difference of interest is {wording.in_unit(formats.trimmed(x.smallest), x.unit)}."
     )
 
 
@@ -288,7 +288,7 @@ def _sizes(x: SubjectComparison, one: SubjectSummary) -> str:
 def _design(x: SubjectComparison) -> Iterator[tuple[str, str]]:
     for one in x.subjects:
         yield formats.legible(one.subject), f"layers {wording.layer_list(one.layers)}; {_sizes(x, one)}"
-    yield "Loss", f"{wording.LOSSES.get(x.loss, formats.legible(x.loss))}, in {formats.legible(x.unit)}"
+    yield "Loss", wording.loss_phrase(x.loss, x.unit)
     yield (
         "Penalty",
         "loss of the lens trained on layer s and used on layer t, minus the loss of layer t's own lens; the "
@@ -307,7 +307,7 @@ def _design(x: SubjectComparison) -> Iterator[tuple[str, str]]:
     yield "Distance", "relative depth, |s - t| / (L - 1), so that slopes of networks of different depth compare"
     methods = dict.fromkeys(claim.estimate.method for claim in x.claims if claim.estimate is not None)
     yield "Interval", f"{formats.joined([formats.legible(one) for one in methods])}, {formats.level(x.conf_level)}"
-    yield "Smallest difference of interest", f"{formats.trimmed(x.smallest)} {formats.legible(x.unit)}"
+    yield "Smallest difference of interest", wording.in_unit(formats.trimmed(x.smallest), x.unit)
     yield "Multiplicity", "Holm over the differences of one dataset, and over those of the average"
 
 

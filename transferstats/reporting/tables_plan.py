@@ -65,7 +65,7 @@ def _size(x: StudySize) -> Table:
                 Cell(formats.number(float(floor)), float(floor)),
             )
         )
-    wanted = f"{formats.trimmed(x.target)} {formats.legible(x.estimate.unit)}"
+    wanted = wording.in_unit(formats.trimmed(x.target), x.estimate.unit)
     note = (
         f"Numbers are per dataset; half-widths of {formats.level(x.estimate.conf_level)} intervals in "
         f"{formats.legible(x.estimate.unit)}, expected from the variance components of a pilot of "

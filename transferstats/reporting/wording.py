@@ -54,6 +54,7 @@ LOSSES: Mapping[str, str] = MappingProxyType(
     {
         "kl": "KL divergence of the lens distribution from the final distribution (kl)",
         "ce": "cross-entropy with the true next token or label (ce)",
+        "disagreement": "disagreement of the most likely output of the lens with the network's (disagreement)",
         "error": "one minus the score (error)",
     }
 )
@@ -77,6 +78,30 @@ def term_name(term: str) -> str:
 def reference_name(name: str) -> str:
     """Readable name of a reference loss."""
     return REFERENCES.get(name, legible(name))
+
+
+SHARE = "share of "
+"""How the unit of a loss begins that is counted: no unit of measurement, so it stands in brackets."""
+
+
+def in_unit(number: str, unit: str) -> str:
+    """A number with its unit: "0.031 nats/token", "0.031 (share of tokens)"."""
+    shown = legible(unit)
+    return f"{number} ({shown})" if shown.startswith(SHARE) else f"{number} {shown}".strip()
+
+
+def loss_phrase(loss: str, unit: str) -> str:
+    """A loss and its unit in words: "cross-entropy ..., in nats/token", or "..., as a share of tokens"."""
+    shown = legible(unit)
+    return f"{LOSSES.get(loss, legible(loss))}, {'as a' if shown.startswith(SHARE) else 'in'} {shown}"
+
+
+def disagreement(unit: str) -> str:
+    """What the loss beside the one that claims are about is."""
+    return (
+        f"{legible(unit)} for which the most likely output of a lens is not the network's, shown beside the loss "
+        "because it is bounded: its penalty lies between -1 and 1, however far a transferred lens extrapolates"
+    )
 
 
 def units_noun(unit: str) -> str:

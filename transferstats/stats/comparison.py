@@ -64,9 +64,10 @@ def compare(
     True
     """
     level = check_conf_level(conf_level)
-    if scale == "identity" and first.unit != second.unit:
+    units = [grid.unit_of(loss) for grid in (first, second)]
+    if scale == "identity" and units[0] != units[1]:
         raise DesignError(
-            f"a difference of {first.unit} and {second.unit} has no meaning; compare ratios with scale='log'"
+            f"a difference of {units[0]} and {units[1]} has no meaning; compare ratios with scale='log'"
         )
     differences, sides = [], ([], [])  # type: tuple[list[Piece], tuple[list[Piece], list[Piece]]]
     for one, other in matched_datasets(first, second):
@@ -75,8 +76,8 @@ def compare(
             for grid, name in ((first, one), (second, other))
         ]
         tables = [
-            influence_table(sample.losses, statistic, weights=sample.weights, distance=distance, unit=grid.unit)
-            for sample, grid in zip(samples, (first, second), strict=True)
+            influence_table(sample.losses, statistic, weights=sample.weights, distance=distance, unit=unit)
+            for sample, unit in zip(samples, units, strict=True)
         ]
         for side, sample, table in zip(sides, samples, tables, strict=True):
             labels = labels_of(table, sample.note, dataset=sample.name)

@@ -69,7 +69,7 @@ def fit_decay(
         michaelis_menten (a d / (c + d)) or isotonic.
     direction: ``"both"``, or ``"separate"`` for own forward and backward parameters and their contrasts.
     distance: ``"index"`` (layers), ``"depth"`` (fraction of the whole depth) or an (L, L) matrix.
-    loss: "kl" or "ce"; the grid's own by default.
+    loss: "kl", "ce" or "disagreement"; the grid's own by default.
     method: None for crossed intervals, or a :class:`Bootstrap` plan. conf_level: nominal coverage in (0, 1).
     scale: ``"log"`` for intervals of positive parameters on the log scale, or ``"identity"``.
 
@@ -149,7 +149,7 @@ def _assemble(
         n_distances=len(np.unique(np.concatenate([side.points.x for side in sides]))),
         n_parameters=n_parameters,
         conf_level=estimates[0].conf_level,
-        unit=grid.unit,
+        unit=grid.loss_unit,
         flags=flags,
     )
 
@@ -210,7 +210,7 @@ def _term_estimates(
         for index, term in enumerate(wanted):
             note = "not positive, so its interval is on the identity scale"
             note = note if scale == "log" and term.monomial and not on_log else ""
-            unit = term.unit(ask.grid.unit, DISTANCE_UNITS[_distance_name(statistic)])
+            unit = term.unit(ask.grid.loss_unit, DISTANCE_UNITS[_distance_name(statistic)])
             done[term.name] = [split_term(one, index, term, unit=unit, note=note) for one in joint]
             if on_log:
                 done[term.name] = [from_log(one, term) for one in done[term.name]]

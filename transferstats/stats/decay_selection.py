@@ -70,7 +70,9 @@ def compare_decay(
             mean_cells(chosen, index), families, direction=direction, distance=resolved, replicates=replicates
         )
         n_seeds, n_units = sample.losses.shape[:2]
-        comparisons.append(replace(one, dataset=data.name, n_seeds=n_seeds, n_units=n_units, unit=grid.unit))
+        comparisons.append(
+            replace(one, dataset=data.name, n_seeds=n_seeds, n_units=n_units, unit=chosen.loss_unit)
+        )
     return DecayComparisons(tuple(comparisons))
 
 

@@ -36,14 +36,14 @@ def depth_trend(
 
 
 def _piece(grid: TransferGrid, data: DatasetLosses, loss: str, cluster: bool, *, trend: bool) -> Piece:
-    sample = loss_sample(data, loss, cluster=cluster)
+    sample, unit = loss_sample(data, loss, cluster=cluster), grid.unit_of(loss)
     own = np.diagonal(sample.losses, axis1=2, axis2=3)
     if not trend:
-        influence = excess_influence(own, weights=sample.weights, unit=grid.unit, layers=layer_terms(grid))
+        influence = excess_influence(own, weights=sample.weights, unit=unit, layers=layer_terms(grid))
         return _of(influence, data.name, sample.note)
     depth = np.arange(own.shape[2]) - (own.shape[2] - 1) / 2
     slope = (own @ (depth / np.square(depth).sum()))[:, :, None]
-    influence = excess_influence(slope, weights=sample.weights, unit=f"{grid.unit} per layer")
+    influence = excess_influence(slope, weights=sample.weights, unit=f"{unit} per layer")
     return _of(replace(influence, terms=("own-lens loss per layer",), scalar=True), data.name, sample.note)
 
 

@@ -50,7 +50,7 @@ def describe(grid: TransferGrid, *, conf_level: float = 0.95) -> Description:
         subject=grid.subject,
         layers=grid.layers,
         loss=grid.loss,
-        unit=grid.unit,
+        unit=grid.loss_unit,
         datasets=tuple(
             (data.name, len(data.seeds), len(data.units), len(set(data.clusters))) for data in grid.datasets
         ),

@@ -34,7 +34,7 @@ def estimate(
     grid: losses of one subject; units are weighted by their tokens.
     statistic: a name (mean, forward, backward, asymmetry, ratio, slope, distance, cells, source, target), a
         statistic object, or a function of the (L, L) mean penalty.
-    loss: "kl" or "ce"; the grid's own unless given.
+    loss: "kl", "ce" or "disagreement"; the grid's own unless given.
     method: None for the crossed interval, or a :class:`Bootstrap` plan.
     conf_level: nominal coverage. scale: "identity", or "log" for positive parameters.
     cluster: treat units with equal cluster labels as one (they are dependent); without effect where every
@@ -61,16 +61,14 @@ def estimate(
     ('seeds', 'units')
     """
     check_conf_level(conf_level)
-    samples = samples_of(grid, loss, cluster=cluster)
+    samples, unit = samples_of(grid, loss, cluster=cluster), grid.unit_of(loss)
     if method is None:
-        pieces = [piece_of(sample, statistic, distance=distance, unit=grid.unit) for sample in samples]
+        pieces = [piece_of(sample, statistic, distance=distance, unit=unit) for sample in samples]
         return with_average(pieces, conf_level=conf_level, scale=scale)
     # One generator for all datasets: equal draws in each would correlate strata that are independent.
     rng = method.generator()
     prepared = [prepare_sample(one.losses, statistic, weights=one.weights, distance=distance) for one in samples]
-    labels = [
-        _labelled(sample_labels(ready, grid.unit), one) for ready, one in zip(prepared, samples, strict=True)
-    ]
+    labels = [_labelled(sample_labels(ready, unit), one) for ready, one in zip(prepared, samples, strict=True)]
     draws = [draw(ready, method, rng) for ready in prepared]
     members = [
         finish([one], label, method, conf_level=conf_level, scale=scale)

@@ -42,7 +42,7 @@ def mixed_slope(
 
     Parameters
     ----------
-    grid: at least 2 seeds and 2 units. loss: "kl" or "ce"; the grid's own by default.
+    grid: at least 2 seeds and 2 units. loss: "kl", "ce" or "disagreement"; the grid's own by default.
     distance: "index", "depth" or (L, L). conf_level: nominal coverage. blocks: most rows a seed.
 
     Returns
@@ -62,7 +62,7 @@ def mixed_slope(
         penalty = penalties(sample.losses)
         gradient = slope.gradient(penalty.mean(axis=(0, 1)))[0]
         table = np.einsum("st,knst->kn", gradient, penalty)
-        unit = f"{grid.unit} per {DISTANCE_UNITS[name]}"
+        unit = f"{grid.unit_of(loss)} per {DISTANCE_UNITS[name]}"
         results.append(_fit(sample, blockwise(table, sample.weights, blocks), unit, conf_level))
     return tuple(results)
 

@@ -223,7 +223,12 @@ def null_test(
         sample = loss_sample(data, loss or grid.loss, cluster=cluster)
         null = null_sample(data, loss or grid.loss, cluster=cluster)
         pair = pair_losses(
-            sample.losses, null.losses, statistic, weights=sample.weights, distance=distance, unit=grid.unit
+            sample.losses,
+            null.losses,
+            statistic,
+            weights=sample.weights,
+            distance=distance,
+            unit=grid.unit_of(loss),
         )
         note = "; ".join(filter(None, (sample.note, pair.note)))
         pairs.append(replace(pair, dataset=data.name, note=note))
@@ -322,12 +327,12 @@ def shared_lens_test(
     for data in grid.datasets:
         sample = excess_sample(data, name, readout, cluster=cluster)
         layers = layer_terms(grid)
-        observed = excess_influence(sample.losses, weights=sample.weights, unit=grid.unit, layers=layers)
+        observed = excess_influence(sample.losses, weights=sample.weights, unit=grid.unit_of(loss), layers=layers)
         pair = Paired(observed, observed, data.name, sample.note)
         raw.append(pair.side("observed"))
         if data.null is not None and readout in data.null.readouts:
             null = excess_sample(data.null, name, readout, cluster=cluster)
-            zero = excess_influence(null.losses, weights=null.weights, unit=grid.unit, layers=layers)
+            zero = excess_influence(null.losses, weights=null.weights, unit=grid.unit_of(loss), layers=layers)
             differences.append(replace(pair, null=zero).difference())
     over_null = len(differences) == len(raw)
     judged = with_average(differences if over_null else raw, conf_level=level)

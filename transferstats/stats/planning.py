@@ -78,7 +78,7 @@ def plan_study(
     seeds, units: numbers per dataset to consider; all combinations are planned.
     smallest: smallest effect of interest, in the unit of the statistic; without it there is no power.
     statistic: a scalar statistic. effect: true value assumed for the power of "exceeds"; the pilot's estimate
-        unless given. loss: "kl" or "ce".
+        unless given. loss: "kl", "ce" or "disagreement".
 
     Returns
     -------
@@ -133,7 +133,8 @@ def _pilot(
     grid: TransferGrid, statistic: StatisticLike, loss: str | None, level: float
 ) -> tuple[list[Piece], Estimate]:
     """Every dataset's piece of the pilot, and its headline; DesignError where nothing can be planned from it."""
-    pieces = [piece_of(sample, statistic, unit=grid.unit) for sample in samples_of(grid, loss)]
+    unit = grid.unit_of(loss)
+    pieces = [piece_of(sample, statistic, unit=unit) for sample in samples_of(grid, loss)]
     if not pieces[0].labels.scalar:
         raise DesignError("a plan is about one number: choose a scalar statistic such as 'mean' or 'slope'")
     for piece in pieces:
@@ -159,7 +160,7 @@ def size_study(
     ----------
     grid: the pilot, with at least 2 seeds and 2 units in every dataset. half_width: wanted expected half-width,
         in the unit of the statistic. seeds: numbers of seeds per dataset to consider.
-    statistic: a scalar statistic. loss: "kl" or "ce".
+    statistic: a scalar statistic. loss: "kl", "ce" or "disagreement".
 
     Returns
     -------

@@ -59,7 +59,7 @@ def regress(
         ``penalty``: it may be negative, so it is never transformed. Columns: distance, direction, source,
         target, depth, any similarity measure of the grid, and shared_excess (of the target layer).
     grid: losses of one subject. dataset: one dataset only; all by default, with their equal-weight average.
-    loss: "kl" or "ce"; the grid's own by default. distance: "index", "depth" or an (L, L) matrix.
+    loss: "kl", "ce" or "disagreement"; the grid's own by default. distance: "index", "depth" or an (L, L) matrix.
     conf_level: nominal coverage in (0, 1).
 
     Returns
@@ -237,7 +237,7 @@ def _regress_dataset(
         weights[:, mask] = solver(design)
         statistic = linear_statistic(weights, name="regression", terms=names)
     one = estimate(single, statistic, conf_level=conf_level).headline
-    one = replace(one, unit=f"{grid.unit} per unit of the column")
+    one = replace(one, unit=f"{grid.unit_of(loss)} per unit of the column")
     residual = cells - design @ np.asarray(one.estimate)
     total = float(np.square(cells - cells.mean()).sum())
     r_squared = 1 - float(residual @ residual) / total if total > 0 else float("nan")

@@ -51,7 +51,8 @@ def measure_reliability(
 
     Parameters
     ----------
-    grid: at least 3 layers. loss: "kl" or "ce"; the grid's own by default. rng: for the random half-splits.
+    grid: at least 3 layers. loss: "kl", "ce" or "disagreement"; the grid's own by default. rng: for the random
+        half-splits.
 
     Raises
     ------
@@ -262,7 +263,8 @@ def correlate_similarity(
     Parameters
     ----------
     grid: losses with ``similarities[dataset][measure]`` (L, L). measure: its name.
-    loss: "kl" or "ce"; the grid's own by default. method: bootstrap plan. conf_level: nominal coverage.
+    loss: "kl", "ce" or "disagreement"; the grid's own by default. method: bootstrap plan. conf_level: nominal
+        coverage.
 
     Raises
     ------

@@ -99,7 +99,7 @@ def compare_subjects(
     return SubjectComparison(
         subjects=tuple(_summary(grid, level) for grid in aligned),
         loss=grids[0].loss,
-        unit=grids[0].unit,
+        unit=grids[0].loss_unit,
         smallest=float(smallest),
         conf_level=level,
         claims=tuple(_adjusted(rows, level)),
@@ -115,11 +115,11 @@ def _check(grids: Sequence[TransferGrid]) -> None:
         raise DesignError(f"subjects need different names, got {names}; read them with subject='...'")
     first = grids[0]
     for grid in grids[1:]:
-        if (grid.loss, grid.unit) != (first.loss, first.unit):
+        if (grid.loss, grid.loss_unit) != (first.loss, first.loss_unit):
             raise DesignError(
-                f"{first.subject} is in {first.loss}, {first.unit}, and {grid.subject} in {grid.loss}, "
-                f"{grid.unit}: differences need one loss and unit; compare ratios two by two with compare(a, b, "
-                "scale='log')"
+                f"{first.subject} is in {first.loss}, {first.loss_unit}, and {grid.subject} in {grid.loss}, "
+                f"{grid.loss_unit}: differences need one loss and unit; compare ratios two by two with "
+                "compare(a, b, scale='log')"
             )
     for grid in grids:
         bare = [data.name for data in grid.datasets if len(set(data.clusters)) < 2]
