@@ -16,7 +16,7 @@ from transferstats.grid import TransferGrid
 from transferstats.lens_sets import BESIDE
 from transferstats.results import Estimate, Estimates
 from transferstats.stats.calibration import has_null_of_null, null_calibration
-from transferstats.stats.depth import depth_trend, gains_over_prior, penalty_share
+from transferstats.stats.depth import depth_trend, gains_over_prior, penalty_share, worse_than_prior
 from transferstats.stats.estimation import estimate
 from transferstats.stats.gate import miscalibration
 from transferstats.stats.intervals import p_greater
@@ -230,6 +230,7 @@ def penalties_matter(ask: Ask) -> Iterator[Answer]:
                 f"[{100 * float(share.conf_low):.1f}, {100 * float(share.conf_high):.1f}] "
                 "of the lenses' gain over the prior"
             )
+            reason += f": {worse}" if (worse := worse_than_prior(share)) else ""
         elif all(f"prior_{ask.grid.loss}" in data.baselines for data in ask.grid.datasets):
             reason += "; no share of the lenses' gain over the prior, because there are lenses that gain nothing"
         caveats = () if with_null else ("raw penalty: what a shared lens would show is not subtracted",)

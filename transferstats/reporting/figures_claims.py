@@ -167,7 +167,9 @@ def draw_terms(estimate: Estimate) -> Figure:
         axes.axvline(0, color=MUTED, linewidth=0.9)
         axes.set_yticks(range(shown), [formats.legible(wording.term_name(t), 34) for t in estimate.terms[:shown]])
         axes.set_ylim(shown - 0.4, -0.6)
-        axes.set_xlabel(f"{formats.legible(estimate.unit, 40)}, {formats.level(estimate.conf_level)} CI")
+        worse = wording.worse_than_prior(estimate.note)
+        label = f"{formats.legible(estimate.unit, 40)}, {formats.level(estimate.conf_level)} CI"
+        axes.set_xlabel(f"{label}\n{worse}" if worse else label)
         axes.tick_params(axis="y", length=0)
         light_grid(axes, "x")
     return figure

@@ -289,7 +289,16 @@ def _tidy_note(frame: pd.DataFrame, sizes: list[tuple[float, float]], units: lis
     stated = "; ".join(map(str, frame["note"]))
     sample = wording.sample_size(int(sizes[0][0]), int(sizes[0][1]), units[0], stated) if known and units else ""
     text = f"Interval: {methods}; each row on its own."
-    return f"{text} {_scope(sizes, stated)}; {sample}." if sample else text
+    text = f"{text} {_scope(sizes, stated)}; {sample}." if sample else text
+    return text + _worse(frame)
+
+
+def _worse(frame: pd.DataFrame) -> str:
+    """The rows whose penalty is more than lenses gain over the prior, in words."""
+    found = {str(row["dataset"]): wording.worse_than_prior(str(row["note"])) for row in frame.to_dict("records")}
+    told = [f"{formats.legible(name)}: {text}" if len(found) > 1 else text for name, text in found.items() if text]
+    text = "; ".join(told)
+    return f" {text[:1].upper()}{text[1:]}." if told else ""
 
 
 def _scope(sizes: list[tuple[float, float]], stated: str) -> str:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from transferstats.reporting.formats import count, legible, plural, trimmed
 from transferstats.results import AVERAGE, DatasetEvidence, Estimate
+from transferstats.stats.depth import NOTHING
 
 TERMS: Mapping[str, str] = MappingProxyType(
     {
@@ -116,6 +117,11 @@ OWN_LENSES = "each unit has lenses of its own"
 
 CLUSTERED = "clusters are what is sampled"
 """What the note of an estimate says whose ``n_units`` counts clusters of dependent units."""
+
+
+def worse_than_prior(note: str) -> str:
+    """What a note says about a penalty beyond all that lenses gain over the prior; "" where there is none."""
+    return legible(next((part for part in note.split("; ") if NOTHING in part), ""))
 
 
 def sample_size(n_seeds: int, n_units: int, unit: str, note: str = "") -> str:

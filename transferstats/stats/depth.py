@@ -9,11 +9,15 @@ import numpy as np
 from transferstats.distance import off_diagonal
 from transferstats.errors import DesignError
 from transferstats.grid import DatasetLosses, TransferGrid
+from transferstats.results.estimate import Estimate
 from transferstats.results.estimates import Estimates
 from transferstats.stats.crossed import Piece, labels_of, variance_parts
 from transferstats.stats.estimation import with_average
 from transferstats.stats.influence import FloatArray, Influence, excess_influence
 from transferstats.stats.samples import collapse_clusters, layer_terms, loss_sample
+
+NOTHING = "worse than knowing nothing"
+"""What is said of a lens whose penalty is more than lenses gain over the prior."""
 
 
 def depth_profile(
@@ -58,14 +62,30 @@ def penalty_share(
     """Share of the own lenses' gain over the prior that transfer loses: mean penalty / mean gain.
 
     The gain of a layer is the prior's loss minus its own lens's loss. The share has no unit, so it can be
-    compared between a language model and an image model; 1 means that transfer loses all that lenses gain.
+    compared between a language model and an image model; 1 means that transfer loses all that lenses gain, and
+    beyond 1 the note says that the prior is better.
 
     Raises
     ------
     DesignError: a dataset without prior losses, or whose lenses gain nothing over the prior.
     """
     pieces = [_share_piece(data, loss or grid.loss, cluster) for data in grid.datasets]
-    return with_average(pieces, conf_level=conf_level)
+    return Estimates(tuple(map(_capped, with_average(pieces, conf_level=conf_level))))
+
+
+def worse_than_prior(share: Estimate) -> str:
+    """What a share of the gain beyond 100 % says in words; "" up to there.
+
+    Own losses weigh alike in mean penalty and gain, so beyond 1 the mean transferred loss is above the prior's.
+    """
+    if not float(share.estimate) > 1:
+        return ""
+    doubt = ", though the interval includes 100 %" if float(share.conf_low) <= 1 else ""
+    return f"on average a transferred lens is {NOTHING} (than the prior){doubt}"
+
+
+def _capped(share: Estimate) -> Estimate:
+    return replace(share, note="; ".join(filter(None, (share.note, worse_than_prior(share)))))
 
 
 def gains_over_prior(data: DatasetLosses, loss: str) -> bool:
