@@ -173,6 +173,30 @@ out <- list(tidy = tidy(estimate), text = sentence(estimate), shown = utils::cap
     assert "1 rows have no unit" in found["unnamed"][0]
 
 
+def test_shares_from_a_data_frame_of_r(tmp_path: Path) -> None:
+    """Disagreement: its unit, its verdicts, a value that is no share; and what a report says beyond 100 %."""
+    found = answer(
+        f"""{START}
+frame <- expand.grid(seed = 0:2, unit = 0:7, source = 0:2, target = 0:2)
+frame$disagreement <- 0.1 + ((7 * frame$seed + 5 * frame$unit + 3 * frame$target + 11 * frame$source) %% 13) / 40
+long <- read_grid(frame, loss_unit = "bits")
+estimate <- transferstats()$estimate(long)
+bad <- within(frame, disagreement[4] <- 35)
+out <- list(tidy = tidy(estimate), text = sentence(estimate), verdicts = tidy(evaluate(long, smallest = 0.01)),
+            bad = tryCatch(read_grid(bad), error = conditionMessage), disagreement = frame$disagreement)
+""",
+        tmp_path,
+    )
+    keys = pd.MultiIndex.from_product([range(3), range(3), range(8), range(3)]).to_frame(index=False)
+    frame = keys.set_axis(["target", "source", "unit", "seed"], axis=1).assign(disagreement=found["disagreement"])
+    ours = ts.read_grid(frame)
+    assert_same(found["tidy"], ts.estimate(ours).tidy(), BROOM)
+    assert set(found["tidy"]["unit"]) == {"share of tokens"}
+    assert found["text"] == [ts.sentence(ts.estimate(ours))]
+    assert {str(unit).split(" per ")[0] for unit in found["verdicts"]["unit"] if unit} == {"share of tokens"}
+    assert "1 values of 'disagreement' lie outside of 0 to 1, such as 35" in found["bad"][0]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished report."""
