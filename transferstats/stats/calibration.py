@@ -63,9 +63,11 @@ def null_calibration(
         def influence(sample: LossSample) -> Influence:
             if readout is not None:
                 terms = layer_terms(grid)
-                return excess_influence(sample.losses, weights=sample.weights, unit=grid.unit, layers=terms)
+                return excess_influence(
+                    sample.losses, weights=sample.weights, unit=grid.unit_of(loss), layers=terms
+                )
             return influence_table(
-                sample.losses, statistic, weights=sample.weights, distance=distance, unit=grid.unit
+                sample.losses, statistic, weights=sample.weights, distance=distance, unit=grid.unit_of(loss)
             )
 
         one, other = influence(above), influence(below)

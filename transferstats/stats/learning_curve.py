@@ -91,7 +91,7 @@ def learning_curve(
         raise DesignError(
             "a learning curve needs lenses of parts of each fold: plan the study with FitPlan(curve=(0.5, 0.25))"
         )
-    name, unit = loss or grid.loss, grid.unit
+    name, unit = loss or grid.loss, grid.unit_of(loss)
     curves = [_curve(data, shares, name, readout, cluster) for data in grid.datasets]
 
     def piece(sample: LossSample) -> Piece:
