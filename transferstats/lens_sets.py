@@ -14,7 +14,7 @@ SEPARATOR = "|"
 
 
 def share_name(share: float) -> str:
-    """Name of the lenses of a share of the training rows: "1/2", "1/4", or "0.3" where no plain fraction fits."""
+    """Name of the lenses of a share of the training rows: "1/2", "3/10", "0.123" where no plain fraction fits."""
     fraction = Fraction(share).limit_denominator(64)
     return str(fraction) if abs(float(fraction) - share) < 1e-9 else f"{share:g}"
 

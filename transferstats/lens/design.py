@@ -93,8 +93,12 @@ def place_of(source: str) -> str:
 
 
 def plain(plan: Any) -> dict[str, Any]:
-    """A plan as JSON values; options that are not used are not there, so that new ones change no key."""
-    given = {name: value for name, value in asdict(plan).items() if value is not None}
+    """A plan as JSON values; options that are not used are not there, so that new ones change no key.
+
+    None stays where the default is something else, which would come back in its place.
+    """
+    unused = {one.name for one in fields(plan) if one.default is None and getattr(plan, one.name) is None}
+    given = {name: value for name, value in asdict(plan).items() if name not in unused}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
 
