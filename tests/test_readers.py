@@ -115,6 +115,20 @@ def test_their_column_names() -> None:
     assert_same(ours, ts.read_grid(long_table().drop(columns="ce")))
 
 
+def test_a_share_of_tokens_is_not_converted_with_the_losses() -> None:
+    """Beside losses in bits, or in bits per byte with the bytes of each unit."""
+    frame = long_table()
+    share = np.linspace(0, 1, len(frame))
+    told = frame.assign(disagreement=share)
+    wanted = ts.read_grid(told).datasets[0].losses["disagreement"]
+    assert np.array_equal(np.sort(wanted.ravel()), share)
+    by_bytes = told.assign(bytes=4 * told["n"])
+    for table, unit in ((told, "bits"), (by_bytes, "bits/byte")):
+        read = ts.read_grid(table, loss_unit=unit).datasets[0].losses
+        assert np.array_equal(read["disagreement"], wanted)
+        assert not np.array_equal(read["kl"], ts.read_grid(frame).datasets[0].losses["kl"])
+
+
 def test_bits_become_nats() -> None:
     frame = long_table()
     bits = frame.assign(kl=frame["kl"] / np.log(2), ce=frame["ce"] / np.log(2))
