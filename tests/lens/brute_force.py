@@ -35,6 +35,11 @@ def full_losses(head: Head, x: Tensor, x_final: Tensor, labels: Tensor) -> tuple
     return kl, -log_q.gather(1, labels[:, None]).squeeze(1)
 
 
+def full_disagreement(head: Head, x: Tensor, p: Tensor) -> Tensor:
+    """(n,) 1 where the largest logit of normed lens outputs x is not the largest entry of p (n, V), else 0."""
+    return (full_logits(head, x).argmax(-1) != p.argmax(-1)).float()
+
+
 def draw_case(head: Head, rows: int = 40, rng: int = 1) -> tuple[Tensor, Tensor, Tensor, Targets]:
     """(normed lens outputs, normed final states, labels, targets) for some rows."""
     draw = torch.Generator().manual_seed(rng)

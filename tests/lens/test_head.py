@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple, replace
+
 import pytest
 import torch
-from brute_force import draw_case, full_logits, full_losses, make_head
+from brute_force import draw_case, full_disagreement, full_logits, full_losses, make_head
 from torch import Tensor
 
 from transferstats.lens import head as room
@@ -28,11 +30,29 @@ each_head = pytest.mark.parametrize("head", HEADS.values(), ids=HEADS.keys())
 @each_head
 def test_losses_equal_full_logits(head: Head) -> None:
     x, x_final, labels, targets = draw_case(head)
-    kl, ce = losses(head, x, targets)
+    found = losses(head, x, targets)
     wanted_kl, wanted_ce = full_losses(head, x, x_final, labels)
-    assert (kl - wanted_kl).abs().max() < LOSS_TOLERANCE
-    assert (ce - wanted_ce).abs().max() < LOSS_TOLERANCE
+    assert (found.kl - wanted_kl).abs().max() < LOSS_TOLERANCE
+    assert (found.ce - wanted_ce).abs().max() < LOSS_TOLERANCE
     assert wanted_kl.min() > 0.01  # the case is not trivial
+
+
+@each_head
+def test_disagreement_is_that_of_the_most_likely_outputs(head: Head) -> None:
+    x, x_final, _, targets = draw_case(head, rows=200)
+    p = torch.softmax(full_logits(head, x_final), dim=-1)
+    found = losses(head, x, targets).disagreement
+    assert found is not None
+    assert targets.top is not None
+    assert torch.equal(targets.top, p.argmax(-1))
+    assert torch.equal(found, full_disagreement(head, x, p))
+    assert 0.1 < float(found.mean()) < 0.95  # the case is not trivial
+
+
+def test_targets_without_a_most_likely_output_have_no_disagreement() -> None:
+    head = make_head()
+    x, _, _, targets = draw_case(head)
+    assert losses(head, x, replace(targets, top=None)).disagreement is None
 
 
 @each_head
@@ -75,13 +95,13 @@ def _slope(value: Tensor, loss: object) -> Tensor:
 def test_chunks_do_not_change_results(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
     """40 rows in one chunk, and in chunks of 16, 16 and 8."""
     x, _, labels, targets = draw_case(head)
-    whole = (*losses(head, x, targets), targets.mu, targets.entropy, kl_gradient(head, x, targets))
+    whole = (*astuple(losses(head, x, targets)), targets.mu, targets.entropy, kl_gradient(head, x, targets))
     final = torch.randn(40, head.weight.shape[1], generator=torch.Generator().manual_seed(1))
     monkeypatch.setattr(room, "CHUNK_BYTES_CPU", 1)
     monkeypatch.setattr(room, "FEWEST_ROWS", 16)
     assert [part.stop for part in head.chunks(40)] == [16, 32, 40]
     again = final_targets(head, final, labels)
-    parts = (*losses(head, x, again), again.mu, again.entropy, kl_gradient(head, x, again))
+    parts = (*astuple(losses(head, x, again)), again.mu, again.entropy, kl_gradient(head, x, again))
     for one, other in zip(whole, parts, strict=True):
         assert (one - other).abs().max() < CHUNK_TOLERANCE * max(1.0, float(one.abs().max()))
 
@@ -99,9 +119,11 @@ def test_final_targets_are_what_they_say(head: Head) -> None:
 @each_head
 def test_the_final_state_itself_has_no_kl(head: Head) -> None:
     _, x_final, labels, targets = draw_case(head)
-    kl, ce = losses(head, x_final, targets)
-    assert kl.abs().max() < LOSS_TOLERANCE
-    assert (ce - full_losses(head, x_final, x_final, labels)[1]).abs().max() < LOSS_TOLERANCE
+    found = losses(head, x_final, targets)
+    assert found.kl.abs().max() < LOSS_TOLERANCE
+    assert (found.ce - full_losses(head, x_final, x_final, labels)[1]).abs().max() < LOSS_TOLERANCE
+    assert found.disagreement is not None
+    assert not found.disagreement.any()
 
 
 def test_a_certain_final_distribution_has_finite_losses() -> None:
@@ -109,13 +131,13 @@ def test_a_certain_final_distribution_has_finite_losses() -> None:
     head = make_head()
     sharp = Head(head.norm, head.weight * 60, head.bias, None)
     x, x_final, labels, targets = draw_case(sharp)
-    kl, ce = losses(sharp, x, targets)
+    found = losses(sharp, x, targets)
     wanted_kl, wanted_ce = full_losses(sharp, x, x_final, labels)
-    assert torch.isfinite(kl).all()
+    assert torch.isfinite(found.kl).all()
     assert float(targets.entropy.min()) >= 0
     # Logits of several hundred cost three digits of float32.
-    assert (kl - wanted_kl).abs().max() < 1e-6 * float(wanted_ce.max()) * 60
-    assert (ce - wanted_ce).abs().max() < 1e-6 * float(wanted_ce.max()) * 60
+    assert (found.kl - wanted_kl).abs().max() < 1e-6 * float(wanted_ce.max()) * 60
+    assert (found.ce - wanted_ce).abs().max() < 1e-6 * float(wanted_ce.max()) * 60
 
 
 def test_logits_far_from_zero_keep_small_kl_exact() -> None:
@@ -124,7 +146,7 @@ def test_logits_far_from_zero_keep_small_kl_exact() -> None:
     shifted = Head(head.norm, head.weight, head.bias - 100.0, None)
     _, x_final, labels, targets = draw_case(shifted)
     x = x_final + 0.01 * torch.randn(x_final.shape, generator=torch.Generator().manual_seed(9))
-    kl, _ = losses(shifted, x, targets)
+    kl = losses(shifted, x, targets).kl
     wanted, _ = full_losses(shifted, x, x_final, labels)
     assert 1e-4 < float(wanted.mean()) < 1e-2
     # One unit in the last place of -100 is 8e-6; half of it a token is noise, more would be a bias.
@@ -135,7 +157,7 @@ def test_rows_and_concatenation_of_targets() -> None:
     head = make_head(softcap=4.0)
     _, _, _, targets = draw_case(head)
     joined = concatenate([targets.rows(slice(0, 10)), targets.rows(torch.arange(10, 40))])
-    for name in ("mu", "offset", "entropy", "labels", "x_final"):
+    for name in ("mu", "offset", "entropy", "labels", "x_final", "top"):
         assert torch.equal(getattr(joined, name), getattr(targets, name)), name
 
 

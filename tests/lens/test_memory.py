@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -39,10 +40,11 @@ if {headroom}:
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + {headroom}, resource.RLIM_INFINITY))
 targets = final_targets(head, final, labels)
-kl, ce = losses(head, x, targets)
+scored = losses(head, x, targets)
 base = baseline_losses(head, states, prior)
 slope = kl_gradient(head, x, targets)
-tables = [kl, ce, slope, torch.stack([torch.as_tensor(one) for one in base.values()])]
+base = torch.stack([torch.as_tensor(one) for one in base.values()])
+tables = [scored.kl, scored.ce, slope, base, scored.disagreement]
 print(json.dumps([head.budget.most, *(one.tolist() for one in tables)]))
 """
 
@@ -61,7 +63,8 @@ def test_a_process_that_may_not_grow_halves_its_chunks(softcap: float | None) ->
     free, limited = _computed(softcap, 0), _computed(softcap, 150 * 2**20)
     assert free[0] is None
     assert limited[0] in (1, 3, 6, 12)
-    for name, wanted, found in zip(("kl", "ce", "slope", "base"), free[1:], limited[1:], strict=True):
+    names = ("kl", "ce", "slope", "base", "disagreement")
+    for name, wanted, found in zip(names, free[1:], limited[1:], strict=True):
         # Each gradient sums 1.5 million float32 numbers; a single row is multiplied by another routine, and the
         # order of this sum then moves it by up to 5e-4.
         atol = 1e-3 if name == "slope" else 1e-4
@@ -95,10 +98,10 @@ def _scarce(monkeypatch: pytest.MonkeyPatch, most: int, error: Exception) -> lis
 def test_every_allocator_is_understood_and_its_lesson_kept(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     head = make_head()
     x, _, _, targets = draw_case(head)
-    wanted = losses(head, x, targets)
+    wanted = astuple(losses(head, x, targets))
     refused = _scarce(monkeypatch, 6, ERRORS[kind])
     for _ in range(2):
-        for one, other in zip(losses(head, x, targets), wanted, strict=True):
+        for one, other in zip(astuple(losses(head, x, targets)), wanted, strict=True):
             assert (one - other).abs().max() < TOLERANCE * max(1.0, float(other.abs().max()))
     assert refused == [40, 20, 10]  # once, not at every chunk and every call
     assert [rows.stop - rows.start for rows in head.chunks(12)] == [5, 5, 2]
@@ -122,7 +125,10 @@ def test_another_error_is_not_taken_for_exhausted_memory(monkeypatch: pytest.Mon
 
 
 def test_a_null_world_is_the_same_whatever_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Signs and labels are drawn before the chunks, so that a chunk that is done again draws nothing new."""
+    """Signs and labels are drawn before the chunks, so that a chunk that is done again draws nothing new.
+
+    Predictions and the most likely outputs of p0 are found chunk by chunk.
+    """
     head, rows = make_head(30, 8), 40
     draw = torch.Generator().manual_seed(0)
     final = torch.randn(rows, 8, generator=draw)
@@ -138,5 +144,8 @@ def test_a_null_world_is_the_same_whatever_the_memory(monkeypatch: pytest.Monkey
     refused = _scarce(monkeypatch, 6, ERRORS["accelerator"])
     for one, other in zip(world().targets, wanted.targets, strict=True):
         assert torch.equal(one.labels, other.labels)
+        assert one.top is not None
+        assert other.top is not None
+        assert torch.equal(one.top, other.top)
         assert (one.mu - other.mu).abs().max() < 10 * TOLERANCE
     assert refused == [40, 20, 10]

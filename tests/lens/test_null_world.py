@@ -14,6 +14,7 @@ from transferstats.errors import DesignError
 from transferstats.known_truth import KnownTruth, simulate_subject
 from transferstats.lens import null
 from transferstats.lens.arrays import ArraySubject, array_subject
+from transferstats.lens.design import plain
 from transferstats.lens.head import Head, final_targets, losses
 from transferstats.lens.null import NullLenses, null_samples
 from transferstats.lens.plan import FitPlan
@@ -154,11 +155,11 @@ def test_losses_of_both_worlds_are_on_one_scale() -> None:
     world = drawn(head, sample, torch.arange(1500) // 30)
     for layer in range(2):
         x = head.norm(sample.hidden[layer])
-        kl, _ = losses(head, x, sample.targets[0])
-        null_kl, _ = losses(head, x, world.targets[layer])
+        kl = losses(head, x, sample.targets[0]).kl
+        null_kl = losses(head, x, world.targets[layer]).kl
         assert (kl - null_kl).abs().max() < 1e-4
         moved = x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
-        rise, _ = losses(head, moved, world.targets[layer])
+        rise = losses(head, moved, world.targets[layer]).kl
         change = torch.logsumexp(head.logits(moved), 1) - torch.logsumexp(head.logits(x), 1)
         wanted = change - ((moved - x) * world.targets[layer].mu).sum(1)
         assert (rise - null_kl - wanted).abs().max() < 1e-4
@@ -192,7 +193,7 @@ def test_a_softcapped_head_has_no_null_and_says_so() -> None:
 # --- subjects whose answer is known ---
 
 TRUTH = KnownTruth(n_layers=3, width=12, n_classes=24, n_units=90, tokens=40, trap_width=4)
-PLAN = FitPlan(batch=256, max_steps=128, strengths=(1e-3, 1e-1))
+PLAN = FitPlan(batch=256, max_steps=128, strengths=(1e-3, 1e-1), beside=None, curve=())
 
 
 def subject(kind: str, dial: float = 0.0) -> ArraySubject:
@@ -207,12 +208,7 @@ def mean_penalties(made: ArraySubject, world: str, seeds: int = 2) -> tuple[floa
         config = {
             "world": world,
             "seed": seed,
-            "fit": {
-                "method": PLAN.method,
-                "batch": PLAN.batch,
-                "max_steps": PLAN.max_steps,
-                "strengths": list(PLAN.strengths),
-            },
+            "fit": plain(PLAN),
             "evaluation": {"units": 30, "tokens": 40},
         }
         output = compute_world(made, split, config, np.random.default_rng([7, seed]), lambda *_: None)
@@ -267,5 +263,7 @@ def test_sample_of_a_subject_holds_its_own_final_distribution() -> None:
     states = made.capture([0, 5, 7], max_rows=11)
     assert states.counts().tolist() == [11, 11, 11]
     sample = sample_of(made, states)
-    kl, _ = losses(made.head, states.final, sample.targets[0])
-    assert kl.abs().max() < 1e-5
+    found = losses(made.head, states.final, sample.targets[0])
+    assert found.kl.abs().max() < 1e-5
+    assert found.disagreement is not None
+    assert not found.disagreement.any()

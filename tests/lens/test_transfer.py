@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from brute_force import full_losses, make_head
+from brute_force import full_disagreement, full_logits, full_losses, make_head
 
 from transferstats.lens import head as room
 from transferstats.lens.head import Head, final_targets
@@ -43,9 +45,9 @@ def make_lenses(n_maps: int = LAYERS) -> Translators:
 
 def naive(
     head: Head, lenses: Translators, states: States, source: int, target: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean kl and ce of each unit, unit by unit."""
-    kl, ce = np.zeros(len(UNITS)), np.zeros(len(UNITS))
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean kl, ce and disagreement of each unit, unit by unit."""
+    kl, ce, differs = np.zeros((3, len(UNITS)))
     x_final = head.norm(states.final)
     for unit in range(len(UNITS)):
         rows = [row for row in range(states.n_rows) if int(states.unit[row]) == unit]
@@ -55,7 +57,9 @@ def naive(
             one = full_losses(head, head.norm(z)[None], x_final[row][None], states.labels[row][None])
             kl[unit] += float(one[0]) / len(rows)
             ce[unit] += float(one[1]) / len(rows)
-    return kl, ce
+            p = full_logits(head, x_final[row][None]).softmax(-1)
+            differs[unit] += float(full_disagreement(head, head.norm(z)[None], p)) / len(rows)
+    return kl, ce, differs
 
 
 @each_head
@@ -66,9 +70,10 @@ def test_transfer_losses_equal_a_naive_loop(head: Head) -> None:
     assert scored.kl.shape == scored.ce.shape == (4, LAYERS, LAYERS)
     for source in range(LAYERS):
         for target in range(LAYERS):
-            kl, ce = naive(head, lenses, states, source, target)
+            kl, ce, differs = naive(head, lenses, states, source, target)
             assert np.abs(scored.kl[:, source, target] - kl).max() < LOSS_TOLERANCE
             assert np.abs(scored.ce[:, source, target] - ce).max() < LOSS_TOLERANCE
+            assert np.abs(scored.disagreement[:, source, target] - differs).max() < 1e-9
 
 
 @each_head
@@ -81,6 +86,7 @@ def test_chunks_do_not_change_transfer_losses(head: Head, monkeypatch: pytest.Mo
     parts = transfer_losses(head, lenses, states, [targets])
     assert np.allclose(whole.kl, parts.kl, rtol=CHUNK_TOLERANCE, atol=CHUNK_TOLERANCE)
     assert np.allclose(whole.ce, parts.ce, rtol=CHUNK_TOLERANCE, atol=CHUNK_TOLERANCE)
+    assert np.array_equal(whole.disagreement, parts.disagreement)
 
 
 def test_the_diagonal_is_the_own_loss_and_progress_is_told() -> None:
@@ -91,6 +97,7 @@ def test_the_diagonal_is_the_own_loss_and_progress_is_told() -> None:
     own = layer_losses(head, lenses, states, [targets])
     assert np.array_equal(np.diagonal(scored.kl, axis1=1, axis2=2), own.kl)
     assert np.array_equal(np.diagonal(scored.ce, axis1=1, axis2=2), own.ce)
+    assert np.array_equal(np.diagonal(scored.disagreement, axis1=1, axis2=2), own.disagreement)
     assert sum(told) == states.n_rows * LAYERS**2
 
 
@@ -111,6 +118,7 @@ def test_a_perfect_lens_has_no_kl_and_the_models_ce() -> None:
     scored = transfer_losses(head, Translators.identity(1, WIDTH), perfect, [targets])
     base = baseline_losses(head, states, torch.full((53,), -np.log(53)))
     assert np.abs(scored.kl).max() < LOSS_TOLERANCE
+    assert not scored.disagreement.any()
     assert np.abs(scored.ce[:, 0, 0] - base["final_ce"]).max() < LOSS_TOLERANCE
 
 
@@ -129,6 +137,14 @@ def test_baselines_are_what_they_say(head: Head) -> None:
         assert abs(base["prior_ce"][unit] + float(prior[labels].double().mean())) < LOSS_TOLERANCE
         wanted = -log_p[rows].gather(1, labels[:, None]).mean()
         assert abs(base["final_ce"][unit] - float(wanted)) < LOSS_TOLERANCE
+        differs = (log_p[rows].argmax(-1) != prior.argmax()).double().mean()
+        assert abs(base["prior_disagreement"][unit] - float(differs)) < 1e-9
+
+
+def test_targets_without_a_most_likely_output_leave_disagreement_open() -> None:
+    head, states, lenses = HEADS["plain"], make_states(), make_lenses()
+    unknown = replace(final_targets(head, states.final, states.labels), top=None)
+    assert np.isnan(transfer_losses(head, lenses, states, [unknown]).disagreement).all()
 
 
 def _float64_logits(head: Head, x: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor
 
 from transferstats.lens import translator
-from transferstats.lens.translator import Moments, Translators, moments, ridge
+from transferstats.lens.translator import Moments, Translators, effective_dimension, moments, ridge
 
 RIDGE_TOLERANCE = 1e-5  # the solution is rounded to float32 once
 MOMENT_TOLERANCE = 1e-10  # float64 sums of float32 numbers of size 1 to 100
@@ -132,3 +132,29 @@ def test_covariance_keeps_its_digits_far_from_zero() -> None:
     one = moments(shifted, final).covariance
     other = moments(shifted + 4096.0, final).covariance
     assert torch.allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
+def of_covariance(covariance: Tensor) -> Moments:
+    """Moments of inputs (G, d, d) around a mean of one."""
+    maps, width, _ = covariance.shape
+    mean = torch.ones(maps, width, dtype=torch.float64)
+    return Moments(mean, covariance.double(), mean, torch.zeros_like(covariance).double())
+
+
+def test_independent_dimensions_all_count_whatever_their_size() -> None:
+    sizes = torch.tensor([[1.0, 1.0, 1.0, 1.0], [1e-3, 1.0, 30.0, 400.0]])
+    found = effective_dimension(of_covariance(torch.diag_embed(sizes**2)))
+    assert torch.allclose(found, torch.tensor([4.0, 4.0], dtype=torch.float64))
+
+
+def test_dimensions_that_move_together_count_as_one() -> None:
+    direction = torch.tensor([[1.0, -2.0, 0.5, 40.0]])
+    found = effective_dimension(of_covariance(direction[:, :, None] * direction[:, None, :]))
+    assert torch.allclose(found, torch.ones(1, dtype=torch.float64))
+
+
+def test_a_silent_dimension_does_not_count() -> None:
+    """One that is constant, and one that moves by the rounding of its mean."""
+    found = effective_dimension(of_covariance(torch.diag(torch.tensor([1.0, 4.0, 0.0, 1e-16]))[None]))
+    assert torch.allclose(found, torch.full((1,), 2.0, dtype=torch.float64))
+    assert torch.equal(effective_dimension(of_covariance(torch.zeros(1, 3, 3))), torch.zeros(1).double())
