@@ -57,7 +57,7 @@ def test_a_small_rise_is_a_plateau_and_settles() -> None:
 
 
 def test_a_first_kl_alone_settles_nothing() -> None:
-    """It has fallen from the start by more than a plateau does; where it has not, the plan lets no descent end yet.
+    """It has fallen from the start by more than a plateau does; where it has not, no descent may end yet.
 
     Before the start was measured too, its change was not known.
     """

@@ -7,15 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from brute_force import make_head
+from brute_force import full_disagreement, full_logits, make_head
 from torch import Tensor
 
 from transferstats.errors import DesignError
 from transferstats.known_truth import KnownTruth, simulate_subject
+from transferstats.lens import head as room
 from transferstats.lens import null
 from transferstats.lens.arrays import ArraySubject, array_subject
 from transferstats.lens.design import plain
-from transferstats.lens.head import Head, final_targets, losses
+from transferstats.lens.head import Head, Targets, final_targets, losses
 from transferstats.lens.null import NullLenses, null_samples
 from transferstats.lens.plan import FitPlan
 from transferstats.lens.sample import Sample
@@ -267,3 +268,94 @@ def test_sample_of_a_subject_holds_its_own_final_distribution() -> None:
     assert found.kl.abs().max() < 1e-5
     assert found.disagreement is not None
     assert not found.disagreement.any()
+
+
+# --- most likely outputs ---
+
+
+def probabilities(head: Head, lens: Translators, states: Tensor) -> Tensor:
+    """(n, V) float64 prediction of one lens from the states (n, d) of one layer."""
+    return torch.softmax(full_logits(head, head.norm(lens.apply(states[None])[0])), -1)
+
+
+def signs(world: Targets, parent: Tensor, q: Tensor, r: Tensor, head: Head) -> Tensor:
+    """(n, 1) sign of each row, told from the means that lenses are fitted to."""
+    weight = head.weight.double()
+    return (((world.mu - q @ weight) * ((parent - r) @ weight)).sum(1, keepdim=True)).sign()
+
+
+def by_hand(head: Head, lenses: NullLenses, states: Tensor, world: Sample, parents: list[Tensor]) -> list[Tensor]:
+    """p0 = q + sign (p - r) of every layer, (n, V) float64, from the tables (n, V) of its parent."""
+    made = []
+    for layer, p in enumerate(parents):
+        q = probabilities(head, lenses.shared, states[layer])
+        r = probabilities(head, lenses.own.map(layer), states[layer])
+        p0 = q + signs(world.targets[layer], p, q, r, head) * (p - r)
+        assert (p0 @ head.weight.double() - world.targets[layer].mu).abs().max() < 1e-4  # this is its mean
+        made.append(p0)
+    return made
+
+
+def check_disagreement(head: Head, world: Sample, tables: list[Tensor]) -> None:
+    for layer, table in enumerate(tables):
+        targets = world.targets[layer]
+        assert targets.top is not None
+        assert torch.equal(targets.top, table.argmax(-1))
+        x = head.norm(world.hidden[1 - layer])
+        found = losses(head, x, targets).disagreement
+        assert found is not None
+        assert torch.equal(found, full_disagreement(head, x, table))
+        assert 0.05 < float(found.mean()) < 0.95
+
+
+def test_disagreement_in_the_null_is_with_its_own_distribution() -> None:
+    """Where p0 is no distribution its largest entry is still the one that a lens should name."""
+    head, sample = case(rows=600)
+    world = drawn(head, sample, torch.arange(600) // 15)
+    p = torch.softmax(full_logits(head, head.norm(sample.final[0])), -1)
+    tables = by_hand(head, LENSES, sample.hidden, world, [p, p])
+    assert min(float(one.min()) for one in tables) < 0
+    check_disagreement(head, world, tables)
+
+
+def test_a_null_of_a_null_replaces_the_targets_of_the_null() -> None:
+    """Mean and scatter of the second are taken about the first, layer by layer, down to the tables."""
+    head, sample = case(rows=600)
+    clusters = torch.arange(600) // 15
+    first = drawn(head, sample, clusters)
+    deeper = NullLenses(LENSES.own.map(0), Translators(-0.5 * LENSES.own.weight, 0.5 * LENSES.own.bias))
+    (second,) = null_samples(head, deeper, [first], [clusters], rng=torch.Generator().manual_seed(2))
+    p = torch.softmax(full_logits(head, head.norm(sample.final[0])), -1)
+    tables = by_hand(head, LENSES, sample.hidden, first, [p, p])
+    check_disagreement(head, second, by_hand(head, deeper, sample.hidden, second, tables))
+
+
+def test_chunks_do_not_change_the_most_likely_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, sample = case(rows=200)
+    clusters = torch.arange(200) // 10
+    whole = drawn(head, drawn(head, sample, clusters), clusters)
+    monkeypatch.setattr(room, "CHUNK_BYTES_CPU", 1)
+    monkeypatch.setattr(room, "FEWEST_ROWS", 16)
+    parts = drawn(head, drawn(head, sample, clusters), clusters)
+    for one, other in zip(whole.targets, parts.targets, strict=True):
+        assert one.top is not None
+        assert other.top is not None
+        assert torch.equal(one.top, other.top)
+
+
+def test_only_what_is_scored_has_most_likely_outputs() -> None:
+    head, sample = case(rows=40)
+    clusters = torch.arange(40) // 10
+    made = null_samples(head, LENSES, [sample] * 2, [clusters] * 2, rng=torch.Generator().manual_seed(1))
+    assert [one.targets[0].top is None for one in made] == [True, False]
+    assert made[0].stacked().targets[0].top is None
+
+
+@pytest.mark.parametrize("kind", ["iterative", "pipeline"])
+def test_the_null_of_a_null_is_like_the_null(kind: str) -> None:
+    """In a null replicate one lens is right, whatever the network: its own null explains its penalties."""
+    made = subject(kind, dial=0.6 if kind == "pipeline" else 0.0)
+    raw, excess = mean_penalties(made, "null")
+    null_raw, null_excess = mean_penalties(made, "null of null")
+    assert abs(raw - null_raw) < EXPLAINED
+    assert abs(excess - null_excess) < EXPLAINED
