@@ -264,9 +264,11 @@ class TransferGrid:
         """
         certificates = self.certificates
         if len(certificates):
-            seeds, of_null = certificates["seed"].astype(str), certificates["world"] == "null"
+            seeds, world = certificates["seed"].astype(str), certificates["world"]
+            of_null, deeper = world == "null", world == "null of null"
             kept = of_null if null_replicates is None else of_null & seeds.isin(null_replicates)
-            certificates = certificates[kept | (~of_null & seeds.isin(names))].reset_index(drop=True)
+            kept |= deeper | (~of_null & seeds.isin(names))  # the null of a null stays, as its losses do
+            certificates = certificates[kept].reset_index(drop=True)
         datasets = tuple(_some_lenses(data, names, null_replicates) for data in self.datasets)
         return replace(self, datasets=datasets, certificates=certificates)
 
@@ -301,13 +303,15 @@ def _some_layers(data: DatasetLosses, index: Sequence[int]) -> DatasetLosses:
     return replace(part, null=null, sets={name: _some_layers(one, index) for name, one in data.sets.items()})
 
 
-def _some_lenses(data: DatasetLosses, seeds: Sequence[str], replicates: Sequence[str] | None) -> DatasetLosses:
+def _some_lenses(
+    data: DatasetLosses, seeds: Sequence[str], replicates: Sequence[str] | None, what: str = "seeds"
+) -> DatasetLosses:
+    """Lenses of some seeds, in every set; of the null those of some replicates; the null of a null stays."""
     null = data.null
     if null is not None and replicates is not None:
-        deeper = null.null
-        null = replace(_some_seeds(null, replicates, "null replicates"), null=deeper)
-    sets = {name: _some_lenses(one, seeds, replicates) for name, one in data.sets.items()}
-    return replace(_some_seeds(data, seeds, "seeds"), null=null, sets=sets)
+        null = _some_lenses(null, replicates, None, "null replicates")
+    sets = {name: _some_lenses(one, seeds, replicates, what) for name, one in data.sets.items()}
+    return replace(_some_seeds(data, seeds, what), null=null, sets=sets)
 
 
 def _some_seeds(data: DatasetLosses, names: Sequence[str], what: str) -> DatasetLosses:
