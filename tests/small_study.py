@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import transferstats as ts
@@ -29,6 +29,9 @@ CHARACTERS = 300
 """Read of each document, some 60 to 120 tokens."""
 
 UNITS, TOKENS, SEEDS, NULLS = 16, 48, 2, 2
+
+FIT = ts.FitPlan(strengths=(1e-2, 1.0), batch=64, first=8, max_steps=16, beside=None, curve=())
+"""A few steps, and one set of lenses: others would double the time of every test that sweeps."""
 
 
 def write_documents(folder: Path) -> list[Path]:
@@ -59,7 +62,7 @@ def plan(
         files,
         seeds=SEEDS,
         null_replicates=null_replicates,
-        fit=ts.FitPlan(anchor=anchor, strengths=(1e-2, 1.0), batch=64, first=8, max_steps=16),
+        fit=replace(FIT, anchor=anchor),
         encoding=ts.Encoding(window=64, max_tokens=64, min_tokens=32),
         evaluation=ts.EvaluationPlan(units=UNITS, tokens=TOKENS),
     )

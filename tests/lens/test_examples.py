@@ -11,7 +11,7 @@ import transferstats as ts
 from transferstats.cli import main
 from transferstats.errors import DesignError
 
-QUICK = ts.FitPlan(max_steps=16, settle=16, batch=64)
+QUICK = ts.FitPlan(max_steps=16, settle=16, batch=64, beside=None, curve=())
 SMALL = ts.EvaluationPlan(units=12, tokens=24)
 
 

@@ -252,7 +252,7 @@ def test_a_model_that_changes_in_place_is_loaded_again(tmp_path: Path) -> None:
     documents.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
     def losses(folder: Path) -> list[float]:
-        plan = ts.FitPlan(strengths=(1.0,), method="ridge")
+        plan = ts.FitPlan(strengths=(1.0,), method="ridge", curve=())
         made = ts.cells(
             str(folder),
             [documents],

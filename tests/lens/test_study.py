@@ -44,7 +44,7 @@ def test_planning_twice_gives_the_same_keys(study_cells: Sequence[Cell], documen
 
 def test_every_option_is_part_of_the_key(study_cells: Sequence[Cell], document_files: list[Path]) -> None:
     keys = {cell.key for cell in study_cells}
-    plan = ts.FitPlan(strengths=(1e-2, 1.0), batch=64, first=8, max_steps=16)
+    plan = small_study.FIT
     options = {
         "fit": plan,
         "encoding": ts.Encoding(64, 64, 32),
@@ -59,6 +59,8 @@ def test_every_option_is_part_of_the_key(study_cells: Sequence[Cell], document_f
     for change in (
         {"fit": replace(plan, learning_rate=0.02)},
         {"fit": replace(plan, anchor="shared")},
+        {"fit": replace(plan, beside="shared")},
+        {"fit": replace(plan, curve=(0.5,))},
         {"encoding": ts.Encoding(64, 64, 32, skip=2)},
         {"evaluation": ts.EvaluationPlan(small_study.UNITS, small_study.TOKENS, held_out=0.3)},
         {"evaluation": ts.EvaluationPlan(small_study.UNITS - 1, small_study.TOKENS)},
@@ -132,6 +134,7 @@ def test_certificates_name_every_lens(small_grid: TransferGrid) -> None:
     assert len(table) == 2 * 2 * 2 * (LAYERS + 1) + tied + len(generators)
     assert set(table["readout"]) == {"own", "shared", "tied", "generator"}
     assert (table["held_out_kl"] > 0).all()
+    assert (table["held_out_kl"] <= table["start_kl"]).all()  # the start is kept where nothing is better
     assert (table["steps"] <= 16).all()
 
 
@@ -158,8 +161,13 @@ def test_a_last_layer_lens_beats_the_prior_and_its_kl_adds_up(small_grid: Transf
     for data in small_grid.datasets:
         kl, ce = data.losses["kl"], data.losses["ce"]
         assert kl.min() > -1e-5
+        differs = data.losses["disagreement"]
+        assert differs.min() >= 0
+        assert differs.max() <= 1
         own = np.diagonal(kl, axis1=2, axis2=3)
         assert own[..., -1].mean() < data.baselines["prior_kl"].mean()
+        last = np.diagonal(differs, axis1=2, axis2=3)[..., -1].mean()
+        assert last < data.baselines["prior_disagreement"].mean()
         assert np.abs(np.diagonal(ce, axis1=2, axis2=3)[..., -1].mean() - data.baselines["final_ce"].mean()) < 1.0
 
 
@@ -256,6 +264,7 @@ def test_long_tables_hold_what_the_grid_holds(small: SmallStudy, small_grid: Tra
     unit = data.units.index(row["unit"])
     assert data.losses["kl"][1, unit, 2, 5] == row["kl"]
     assert data.losses["ce"][1, unit, 2, 5] == row["ce"]
+    assert data.losses["disagreement"][1, unit, 2, 5] == row["disagreement"]
     assert data.tokens[unit] == row["n"]
     assert isinstance(table, pd.DataFrame)
     assert data.null is not None

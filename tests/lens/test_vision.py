@@ -325,7 +325,7 @@ def test_the_prior_is_that_of_the_labels(tmp_path: Path, images: Images) -> None
     np.testing.assert_allclose(subject.log_prior(range(40)).exp().numpy(), counts / counts.sum(), rtol=1e-6)
 
 
-FIT = ts.FitPlan(strengths=(1e-2, 1.0), batch=32, first=8, max_steps=16)
+FIT = ts.FitPlan(strengths=(1e-2, 1.0), batch=32, first=8, max_steps=16, beside=None, curve=())
 
 
 def planned(folder: Path, data: Path, **changes: Any) -> list[Cell]:
