@@ -39,7 +39,7 @@ PLANNED_SHARES: tuple[float, ...] = (0.25, 0.5, 1, 2, 4, 8)
 """Numbers of units of a planned study, as shares of those that were scored."""
 SUMMARY: tuple[str, ...] = ("mean", "forward", "backward", "asymmetry", "slope")
 
-BESIDE: tuple[str, ...] = ("mean", "forward", "backward")
+SHOWN: tuple[str, ...] = ("mean", "forward", "backward")
 """What is shown of the penalty in disagreement, where claims are about another loss."""
 
 
@@ -218,9 +218,9 @@ def _summary(grid: TransferGrid, level: float) -> Estimate:
 
 def _disagreement(grid: TransferGrid, level: float) -> dict[str, Estimate]:
     """The penalty in the bounded loss, beside the one that the claims are about: on average, and by cell."""
-    means = [estimate(grid, name, conf_level=level).headline for name in BESIDE]
+    means = [estimate(grid, name, conf_level=level).headline for name in SHOWN]
     cells = estimate(grid, "cells", conf_level=level).headline
-    return {"disagreement": stack(means, BESIDE), "cells_disagreement": cells}
+    return {"disagreement": stack(means, SHOWN), "cells_disagreement": cells}
 
 
 def _references(data: DatasetLosses, loss: str) -> Mapping[str, Any]:
@@ -246,12 +246,7 @@ def _extras(ask: Ask, grid: TransferGrid, data: DatasetLosses) -> dict[str, Any]
         extras["similarity"] = correlate_similarity(grid, SIMILARITY, method=RESAMPLED, conf_level=level).headline
     if gains_over_prior(data, loss):
         extras["penalty_share"] = penalty_share(grid, conf_level=level).headline
-    if shares_of(grid):
-        extras["learning_curve"] = learning_curve(grid, "mean", conf_level=level)
-        if "shared" in data.readouts:
-            extras["shared_curve"] = learning_curve(grid, readout="shared", conf_level=level)
-    if has_null_of_null(grid):
-        extras["null_calibration"] = null_calibration(grid, "mean", conf_level=level)
+    extras |= _of_data(grid, data, level)
     if DISAGREEMENT in data.losses and loss != DISAGREEMENT:
         extras |= _disagreement(grid.with_loss(DISAGREEMENT), level)
     if data.null is not None:
@@ -265,3 +260,15 @@ def _extras(ask: Ask, grid: TransferGrid, data: DatasetLosses) -> dict[str, Any]
         if test.over_null:
             extras["shared_null"] = test.test.estimates[-1]
     return extras
+
+
+def _of_data(grid: TransferGrid, data: DatasetLosses, level: float) -> dict[str, Any]:
+    """How penalty and shared excess depend on the training rows, and whether the null is right here."""
+    found: dict[str, Any] = {}
+    if shares_of(grid):
+        found["learning_curve"] = learning_curve(grid, "mean", conf_level=level)
+        if "shared" in data.readouts:
+            found["shared_curve"] = learning_curve(grid, readout="shared", conf_level=level)
+    if has_null_of_null(grid):
+        found["null_calibration"] = null_calibration(grid, "mean", conf_level=level)
+    return found
