@@ -57,7 +57,9 @@ _HOMES: dict[str, str] = {
     "size_study": "transferstats.stats.planning",
     "sweep": "transferstats.engine",
     "table": "transferstats.reporting",
+    "training_path": "transferstats.stats.path",
     "vision_cells": "transferstats.lens.vision_study",
+    "with_path": "transferstats.lens.path",
     "write_lenses": "transferstats.lens.export",
 }
 
@@ -107,7 +109,9 @@ __all__ = [
     "size_study",
     "sweep",
     "table",
+    "training_path",
     "vision_cells",
+    "with_path",
     "write_lenses",
 ]
 
@@ -144,6 +148,7 @@ if TYPE_CHECKING:
     from transferstats.lens.examples import known_truth_cells
     from transferstats.lens.export import write_lenses
     from transferstats.lens.language import Encoding, LanguageSource
+    from transferstats.lens.path import with_path
     from transferstats.lens.plan import FitPlan
     from transferstats.lens.preprocessing import Preprocessing
     from transferstats.lens.ready import lens_cells
@@ -164,6 +169,7 @@ if TYPE_CHECKING:
     from transferstats.stats.estimation import estimate
     from transferstats.stats.learning_curve import learning_curve
     from transferstats.stats.null import null_test, shared_lens_test
+    from transferstats.stats.path import training_path
     from transferstats.stats.planning import plan_study, size_study
     from transferstats.stats.regression import regress
     from transferstats.stats.relevance import relevance_test

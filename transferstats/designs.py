@@ -41,6 +41,13 @@ def study_options(verb: argparse.ArgumentParser) -> None:
     )
     _fit_options(verb)
     verb.add_argument(
+        "--path",
+        action="store_true",
+        default=None,
+        help="also follow lenses of the first seed along their training, from several starts: one more cell a "
+        "dataset, which takes several times as long as a seed",
+    )
+    verb.add_argument(
         "--every", type=int, help="only every n-th layer of a language model, from the first on (default: all)"
     )
     verb.add_argument("--alignment", help="none, pad or procrustes: for images, where layers differ in width")
@@ -90,7 +97,7 @@ def _fit_options(verb: argparse.ArgumentParser) -> None:
 
 KNOWN = "known:"
 
-FITTING = ("seed", "null_replicates", "recipe", "max_steps", "anchor", "precision", "every", "alignment")
+FITTING = ("seed", "null_replicates", "recipe", "max_steps", "anchor", "precision", "path", "every", "alignment")
 """Options without a meaning for ready-made lenses."""
 
 
@@ -115,6 +122,11 @@ def _evaluation(arguments: argparse.Namespace) -> Any:
 
 def study_cells(arguments: argparse.Namespace) -> list[Cell]:
     """Cells of the study that the options describe."""
+    planned = _planned(arguments)
+    return transferstats.with_path(planned) if arguments.path else planned
+
+
+def _planned(arguments: argparse.Namespace) -> list[Cell]:
     from transferstats.lens.images import is_image_source
 
     datasets = arguments.dataset or DATASETS

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from transferstats.errors import DataError, DesignError
+from transferstats.path_losses import PathLosses
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -160,6 +161,7 @@ class TransferGrid:
     certificates: one row a lens (dataset, world, seed, readout, layer, held_out_kl, ...), may be empty.
     similarities: dataset -> measure -> (L, L) layer similarity, may be empty.
     provenance: whatever is needed to make these numbers again (config, versions, hashes).
+    paths: dataset -> losses of lenses along their training, where the study followed them.
     """
 
     subject: str
@@ -170,6 +172,7 @@ class TransferGrid:
     certificates: pd.DataFrame = field(default_factory=pd.DataFrame)
     similarities: Mapping[str, Mapping[str, FloatArray]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    paths: Mapping[str, PathLosses] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.datasets:
@@ -185,6 +188,8 @@ class TransferGrid:
                     f"dataset {data.name!r} has {data.n_layers} layers, the grid names {len(self.layers)}"
                 )
             data.loss(self.loss)
+            if data.name in self.paths:
+                self.paths[data.name].check_units(data.name, len(data.units))
 
     @property
     def n_layers(self) -> int:
@@ -220,11 +225,14 @@ class TransferGrid:
         return tuple(name for name in first if all(name in data.sets for data in self.datasets))
 
     def with_set(self, name: str) -> TransferGrid:
-        """The same grid with another set of lenses in the place of its own; DataError that lists those it has."""
+        """The same grid with another set of lenses in the place of its own; DataError that lists those it has.
+
+        The training of that set was not followed.
+        """
         if name not in self.lens_sets:
             known = ", ".join(self.lens_sets) or "none"
             raise DataError(f"no lenses {name!r} beside the grid's own; every dataset has: {known}")
-        return replace(self, datasets=tuple(data.sets[name] for data in self.datasets))
+        return replace(self, datasets=tuple(data.sets[name] for data in self.datasets), paths={})
 
     def with_datasets(self, names: Sequence[str]) -> TransferGrid:
         """The same grid restricted to some datasets, in the order given."""
@@ -235,6 +243,8 @@ class TransferGrid:
 
     def with_layers(self, names: Sequence[str]) -> TransferGrid:
         """The same grid restricted to some layers, in the order given; shared lenses stay those of all layers.
+
+        Paths are means over all layers, and are left out.
 
         Averages over cells then leave out what is known to be arbitrary, such as the lens of the embeddings.
         """
@@ -254,6 +264,7 @@ class TransferGrid:
                 dataset: {measure: np.asarray(matrix)[np.ix_(index, index)] for measure, matrix in known.items()}
                 for dataset, known in self.similarities.items()
             },
+            paths={},
         )
 
     def with_seeds(self, names: Sequence[str], null_replicates: Sequence[str] | None = None) -> TransferGrid:

@@ -17,6 +17,7 @@ from transferstats.foreign import Conversion, grid_from_table, read_matrices, re
 from transferstats.grid import DISAGREEMENT, DatasetLosses, TransferGrid
 from transferstats.lens_sets import BESIDE, split_name
 from transferstats.long_tables import losses_from_frame
+from transferstats.path_losses import PATH, PathLosses
 
 PathLike = str | os.PathLike[str]
 
@@ -122,7 +123,8 @@ def _from_store(store: Store, loss: str | None) -> TransferGrid:
             f"{len(missing)} of {len(planned)} cells of {store.root} are not finished ({', '.join(missing[:3])}); "
             "sweep again, finished cells are kept"
         )
-    stored = [store.read(key) for key in planned]
+    everything = [store.read(key) for key in planned]
+    stored = [cell for cell in everything if cell.config["world"] != PATH]
     by_dataset: dict[str, list[StoredCell]] = {}
     for cell in stored:
         by_dataset.setdefault(cell.config["dataset"]["name"], []).append(cell)
@@ -135,7 +137,40 @@ def _from_store(store: Store, loss: str | None) -> TransferGrid:
         unit=str(stored[0].record["unit"]),
         certificates=_certificates(stored),
         similarities={name: _similarities(group) for name, group in by_dataset.items()},
-        provenance=_provenance(study, stored),
+        provenance=_provenance(study, everything),
+        paths=_paths(everything, {data.name: data.units for data in datasets}),
+    )
+
+
+def _paths(stored: list[StoredCell], units: Mapping[str, tuple[str, ...]]) -> dict[str, PathLosses]:
+    """Dataset -> the path of its lenses, where one was followed; units in the order of the losses."""
+    found = {cell.config["dataset"]["name"]: cell for cell in stored if cell.config["world"] == PATH}
+    return {name: _path_of(cell, list(units[name])) for name, cell in found.items()}
+
+
+def _path_of(cell: StoredCell, units: list[str]) -> PathLosses:
+    moments = cell.record["path"]
+    by_moment = cell.table.set_index(["anchor", "steps", "unit"])
+
+    def scored(kind: str) -> dict[str, Any]:
+        return {
+            loss: np.stack(
+                [
+                    by_moment.loc[(one["anchor"], one["steps"])].loc[units, f"{kind}_{loss}"].to_numpy(np.float64)
+                    for one in moments
+                ]
+            )
+            for loss in STORED
+        }
+
+    return PathLosses(
+        seed=str(cell.config["seed"]),
+        anchor=str(cell.config["fit"]["anchor"]),
+        anchors=tuple(one["anchor"] for one in moments),
+        steps=np.array([one["steps"] for one in moments], dtype=np.float64),
+        held_out_kl=np.array([one["held_out_kl"] for one in moments], dtype=np.float64),
+        own=scored("own"),
+        penalty=scored("penalty"),
     )
 
 

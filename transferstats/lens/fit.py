@@ -98,11 +98,7 @@ def fit_lenses(
 
     ``rng``: CPU generator; the order of the rows is the only randomness here. ``start``: by default, ridge.
     """
-    start = ridge_start(problem) if start is None else start
-    if problem.plan.anchor != "ridge":
-        # Anchored lenses start at the anchor itself: the ridge start is far from it where final states are
-        # more confident than any lens should be, and early stopping would leave the lens in between.
-        start = replace(start, lenses=problem.prior, kl=problem.kl(problem.prior, problem.held_out))
+    start = anchored(problem, ridge_start(problem) if start is None else start)
     if problem.plan.method == "ridge":
         nothing = torch.zeros_like(start.kl)
         unknown = torch.full_like(start.kl, torch.nan)
@@ -123,16 +119,29 @@ def fit_lenses(
     return reduce(_better, fits)
 
 
+def anchored(problem: Problem, start: Start) -> Start:
+    """The start itself, or that of lenses with another anchor than ridge.
+
+    Anchored lenses start at the anchor itself: the ridge start is far from it where final states are more
+    confident than any lens should be, and early stopping would leave the lens in between.
+    """
+    if problem.plan.anchor == "ridge":
+        return start
+    return replace(start, lenses=problem.prior, kl=problem.kl(problem.prior, problem.held_out))
+
+
 def _fit_at(
     problem: Problem, start: Start, rng: torch.Generator, progress: Progress | None
 ) -> tuple[Translators, Certificate]:
     """The lenses at the end of one descent, at the plan's first rate."""
-    descent: Descent
+    return _descend(begun(problem, start, rng), problem, start, progress)
+
+
+def begun(problem: Problem, start: Start, rng: torch.Generator) -> Descent:
+    """A descent by the plan's optimiser, at its first rate, before the first step."""
     if problem.plan.optimiser == "sgd":
-        descent = StochasticDescent(problem, start.lenses, rng)
-    else:
-        descent = NaturalDescent(problem, start.lenses, start.stats, start.strength, rng)
-    return _descend(descent, problem, start, progress)
+        return StochasticDescent(problem, start.lenses, rng)
+    return NaturalDescent(problem, start.lenses, start.stats, start.strength, rng)
 
 
 def _better(

@@ -75,9 +75,13 @@ class Pipeline:
 
     def own(self, shared: Translators, starts: Start, *, anchor: str | None = None) -> Fitted:
         """A lens for each layer; ``shared`` is its anchor where the plan, or ``anchor``, says so."""
+        return self._fit(self.own_problem(shared, anchor=anchor), "kl", starts)
+
+    def own_problem(self, shared: Translators, *, anchor: str | None = None) -> Problem:
+        """What own lenses minimise, from the anchor of the plan or another."""
         plan = self.plan if anchor is None else replace(self.plan, anchor=anchor)
         prior = shared.repeat(self._layers) if plan.anchor == "shared" else self._identity(self._layers)
-        return self._fit(self._problem(prior, plan), "kl", starts)
+        return self._problem(prior, plan)
 
     def null_lenses(self) -> tuple[NullLenses, Certificate]:
         """The lenses behind a null world, and the certificate of the shared one.

@@ -46,11 +46,13 @@ from transferstats.lens.states import States, Subject
 from transferstats.lens.transfer import UnitLosses, baseline_losses, layer_losses, transfer_losses
 from transferstats.lens.translator import Moments, Translators, moments
 from transferstats.lens_sets import BESIDE, share_name, split_name, stored_name
+from transferstats.path_losses import PATH
 
 ALGORITHM = 10  # raised whenever the same configuration would give other numbers
 RUNNER = "transferstats.lens.study:run"
 WORLDS = {"observed": 0, "null": 1, "null of null": 2}
 """How many times targets are replaced by those of a world in which one shared lens is right."""
+PARTS = ("train", "held_out", "evaluation")
 NO_LAYER = -1  # source or target of a readout that has none
 
 
@@ -112,7 +114,8 @@ def cells(
 
     Returns
     -------
-    K + R cells a dataset, and one more for the null's own null, ready for ``sweep``.
+    K + R cells a dataset, and one more for the null's own null, ready for ``sweep``; ``with_path`` adds one that
+    follows lenses along their training.
 
     Raises
     ------
@@ -174,13 +177,16 @@ def compute_world(
     subject: Subject, split: Split, config: dict[str, Any], rng: np.random.Generator, report: Report
 ) -> CellOutput:
     """The cell of any kind of subject, once its units are split; random numbers come from ``rng`` alone."""
+    if config["world"] == PATH:
+        from transferstats.lens.path import compute_path  # it needs this module
+
+        return compute_path(subject, split, config, report)
     observed = config["world"] == "observed"
     made = fit_world(subject, split, config, rng, report)
     scored, sample = made.states[2], made.samples[2]
     record: dict[str, Any] = {"layers": list(subject.layers), "unit": subject.unit}
     record |= {} if made.alignment is None else {"alignment": made.alignment}
-    names = ("train", "held_out", "evaluation")
-    record["rows"] = {name: one.n_rows for name, one in zip(names, made.states, strict=True)} | made.part_rows
+    record["rows"] = {name: one.n_rows for name, one in zip(PARTS, made.states, strict=True)} | made.part_rows
     if observed:
         similarities = layer_similarities(made.states[0].hidden)
         record["similarities"] = {name: matrix.tolist() for name, matrix in similarities.items()}
@@ -215,13 +221,9 @@ def fit_world(
     subject: Subject, split: Split, config: dict[str, Any], rng: np.random.Generator, report: Report
 ) -> FittedWorld:
     """The lenses of a cell, before any is scored."""
-    draw = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    draw = torch_stream(rng)
     plan: FitPlan = plan_of(FitPlan, config["fit"])
-    fold = split.folds[config["seed"]]
-    report("states", 0, 0)
-    states = [subject.capture(indices.tolist()) for indices in (fold.train, fold.held_out)]
-    states.append(subject.capture(split.evaluation.tolist(), max_rows=config["evaluation"].get("tokens")))
-    states, alignment = aligned_states(config.get("alignment"), states)
+    states, alignment = captured(subject, split, config, report)
     samples = [sample_of(subject, one) for one in states]
     total = plan.max_steps * plan.batch * len(subject.layers) * (1 + len(plan.slower))
     stats = moments(samples[0].hidden, samples[0].final)
@@ -240,6 +242,22 @@ def fit_world(
         row for name, one in fitted.items() for row in certificate_rows(one.certificate, name, subject.layers)
     ]
     return FittedWorld(states, samples, fitted, certificates + generator, alignment, part_rows)
+
+
+def torch_stream(rng: np.random.Generator) -> torch.Generator:
+    """The CPU generator of a cell's fits."""
+    return torch.Generator().manual_seed(int(rng.integers(2**62)))
+
+
+def captured(
+    subject: Subject, split: Split, config: dict[str, Any], report: Report
+) -> tuple[list[States], dict[str, Any] | None]:
+    """Aligned states of train, held-out and scored units, and the record of the alignment, where there is one."""
+    fold = split.folds[config["seed"]]
+    report("states", 0, 0)
+    states = [subject.capture(indices.tolist()) for indices in (fold.train, fold.held_out)]
+    states.append(subject.capture(split.evaluation.tolist(), max_rows=config["evaluation"].get("tokens")))
+    return aligned_states(config.get("alignment"), states)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from transferstats.results.evidence import JUDGED, VERDICTS, Claim, DatasetEvide
 from transferstats.results.learning_curve import LearningCurve
 from transferstats.results.multiplicity import AdjustedTests
 from transferstats.results.null import NullTest, SharedLensTest
+from transferstats.results.path import TrainingPath
 from transferstats.results.permutation import QapResult
 from transferstats.results.planning import StudyPlan, StudySize
 from transferstats.results.regression import RegressionFit
@@ -63,6 +64,7 @@ __all__ = [
     "StudySize",
     "SubjectComparison",
     "SubjectSummary",
+    "TrainingPath",
     "Verdict",
     "tidy_frame",
     "to_r_csv",
