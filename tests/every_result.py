@@ -8,7 +8,8 @@ from functools import cache
 import numpy as np
 
 import transferstats as ts
-from transferstats.grid import TransferGrid
+from transferstats.grid import DatasetLosses, TransferGrid
+from transferstats.path_losses import PathLosses
 from transferstats.results import Result
 from transferstats.stats.comparison import combine
 from transferstats.stats.mixed import mixed_slope
@@ -24,6 +25,29 @@ DATASETS = ('T, "quoted"', "\u00e9t\u00e9 \u2192 1")
 def grid(rng: int = 11) -> TransferGrid:
     """Two datasets, null replicates, a shared lens."""
     return ts.simulate_grid(n_seeds=3, n_units=20, n_null=3, datasets=DATASETS, rng=rng).grid
+
+
+def with_paths(data: TransferGrid) -> TransferGrid:
+    """The grid with a path a dataset, in which penalties rise from 0 at two starts and fall from the third."""
+    paths = {one.name: _path(one, len(data.layers)) for one in data.datasets}
+    return replace(data, paths=paths)
+
+
+def _path(data: DatasetLosses, n_layers: int) -> PathLosses:
+    anchors, steps = np.repeat(["identity", "ridge", "shared"], 4), np.tile([0.0, 4.0, 8.0, 16.0], 3)
+    kl = np.repeat([6.0, 2.5, 2.0], 4) - 0.05 * steps
+    rise = np.where(anchors == "ridge", 0.4 - 0.01 * steps, 0.02 * steps)
+    scatter = np.random.default_rng(5).normal(1, 0.2, len(data.units))
+    penalty, own = rise[:, None] * scatter, kl[:, None] * scatter
+    return PathLosses(
+        seed=data.seeds[0],
+        anchor="ridge",
+        anchors=tuple(map(str, anchors)),
+        steps=steps,
+        held_out_kl=np.repeat(kl[:, None], n_layers, axis=1),
+        own={"kl": own, "ce": own},
+        penalty={"kl": penalty, "ce": penalty},
+    )
 
 
 def every_result() -> dict[str, Result]:
@@ -56,5 +80,6 @@ def every_result() -> dict[str, Result]:
         ts.size_study(data, half_width=0.1, seeds=[3, 5]),
         ts.describe(data),
         ts.compare_subjects([data, replace(other, subject="another")], smallest=0.05),
+        ts.training_path(with_paths(data), DATASETS[0]),
     ]
     return {type(one).__name__: one for one in found}

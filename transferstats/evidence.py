@@ -25,6 +25,7 @@ from transferstats.stats.ladder import gap_closed, rungs_of
 from transferstats.stats.learning_curve import learning_curve, shares_of
 from transferstats.stats.multiplicity import adjusted_p
 from transferstats.stats.null import null_test, shared_lens_test
+from transferstats.stats.path import training_path
 from transferstats.stats.planning import plan_study
 from transferstats.stats.relevance import check_smallest
 from transferstats.stats.reliability import correlate_similarity
@@ -263,7 +264,7 @@ def _extras(ask: Ask, grid: TransferGrid, data: DatasetLosses) -> dict[str, Any]
 
 
 def _of_data(grid: TransferGrid, data: DatasetLosses, level: float) -> dict[str, Any]:
-    """How penalty and shared excess depend on the training rows, and whether the null is right here."""
+    """How penalty and shared excess depend on training rows and steps, and whether the null is right here."""
     found: dict[str, Any] = {}
     if shares_of(grid):
         found["learning_curve"] = learning_curve(grid, "mean", conf_level=level)
@@ -271,4 +272,6 @@ def _of_data(grid: TransferGrid, data: DatasetLosses, level: float) -> dict[str,
             found["shared_curve"] = learning_curve(grid, readout="shared", conf_level=level)
     if has_null_of_null(grid):
         found["null_calibration"] = null_calibration(grid, "mean", conf_level=level)
+    if data.name in grid.paths:
+        found["path"] = training_path(grid, data.name, conf_level=level)
     return found

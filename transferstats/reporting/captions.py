@@ -9,7 +9,16 @@ import numpy.typing as npt
 
 from transferstats.reporting import formats, wording
 from transferstats.reporting.figures_matrix import MOST_PRINTED
-from transferstats.results import Claim, DatasetEvidence, DecayFit, Estimate, Evidence, NullTest, StudyPlan
+from transferstats.results import (
+    Claim,
+    DatasetEvidence,
+    DecayFit,
+    Estimate,
+    Evidence,
+    NullTest,
+    StudyPlan,
+    TrainingPath,
+)
 from transferstats.results.base import FloatArray
 
 MATRICES: Mapping[str, str] = {
@@ -199,6 +208,37 @@ def by_layer_alt(series: Mapping[str, Estimate], layers: tuple[str, ...]) -> str
         low, high = float(np.nanmin(one.estimate)), float(np.nanmax(one.estimate))
         parts.append(f"{name}: from {formats.number(low)} to {formats.number(high)}")
     return formats.legible(f"Over {len(layers)} layers. {'; '.join(parts)}.")
+
+
+def path(x: TrainingPath, smallest: float) -> str:
+    """Caption of penalty against held-out kl along the training of lenses."""
+    noun = wording.sampled_nouns(x.penalty.unit, x.penalty.note)
+    kept = "" if x.kept is None else " Large diamond: the lenses of the study on this fold."
+    return (
+        "Each line follows the own lenses of one fold from a start (open mark) over the doublings of their "
+        "steps to the last (large mark). Across: their mean held-out kl, which falls to the right; a line that "
+        "turns back is past its least. Up: the mean penalty over all pairs of layers, with its "
+        f"{formats.level(x.penalty.conf_level)} interval for new {noun}, conditional on the lenses of this fold. "
+        "From the identity, and from the shared lens, all lenses are one lens at first, and their penalty is 0 "
+        "whatever the network does; near there, a small penalty says nothing about the network. Where lines meet "
+        "at their right ends, the layers' own data settle the penalty, whatever the start; where they do not, "
+        "lenses may have nearly the same held-out kl and other penalties. Dashed: the smallest penalty of "
+        f"interest, {formats.trimmed(smallest)}.{kept} {wording.standing(x)}"
+    )
+
+
+def path_alt(x: TrainingPath) -> str:
+    """Start and end of each line in words."""
+    parts = []
+    values = np.atleast_1d(x.penalty.estimate)
+    for anchor in x.starts:
+        first, last = (x.moments(anchor)[end] for end in (0, -1))
+        parts.append(
+            f"from {wording.start_name(anchor)}, held-out kl {formats.number(float(x.held_out_kl[first]))} to "
+            f"{formats.number(float(x.held_out_kl[last]))} and penalty {formats.number(float(values[first]))} to "
+            f"{formats.number(float(values[last]))} after {formats.count(float(x.steps[last]))} steps"
+        )
+    return formats.legible(f"Mean penalty against held-out kl: {'; '.join(parts)}.", 900)
 
 
 def shares(x: Evidence, data: DatasetEvidence) -> str:

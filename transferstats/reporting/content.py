@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
 
+from transferstats.path_losses import PATH
 from transferstats.reporting import formats, wording
 from transferstats.reporting.citations import keys
 from transferstats.reporting.inventory import design, limits, study_tables
@@ -98,6 +99,11 @@ CHAPTERS: tuple[Chapter, ...] = (
         "shares", "Where the uncertainty comes from", "What would narrow the intervals: more seeds, or more data."
     ),
     Chapter(
+        PATH,
+        "Along the training",
+        "How the mean penalty changes while lenses are trained, from several starts.",
+    ),
+    Chapter(
         "certificates",
         "Certificates",
         "Whether the lenses had finished training when they were compared.",
@@ -116,7 +122,7 @@ def _evidence(x: Evidence) -> Content:
         facts=_facts(x),
         verdicts=frozenset(claim.verdict for claim in x.claims),
         sentences=tuple(claim_sentences(x)),
-        chapters=CHAPTERS,
+        chapters=_chapters(x),
         pictures=tuple(pictures(x)),
         tables=tuple(study_tables(x)),
         design=tuple(design(x)),
@@ -130,6 +136,12 @@ def _evidence(x: Evidence) -> Content:
             "datasets": [size_entry((d.dataset, d.n_seeds, d.n_units, d.n_clusters)) for d in x.datasets],
         },
     )
+
+
+def _chapters(x: Evidence) -> tuple[Chapter, ...]:
+    """All chapters; that of paths only where the study was asked for one."""
+    followed = any(PATH in data.extras for data in x.datasets)
+    return tuple(one for one in CHAPTERS if followed or one.anchor != PATH)
 
 
 def settings(loss: str, unit: str, smallest: float, conf_level: float) -> dict[str, Any]:

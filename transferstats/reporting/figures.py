@@ -12,6 +12,7 @@ from transferstats.reporting.figures_claims import draw_bars, draw_forest, draw_
 from transferstats.reporting.figures_curves import draw_distance
 from transferstats.reporting.figures_matrix import cells_matrix, draw_matrix, includes_zero
 from transferstats.reporting.figures_null import draw_null
+from transferstats.reporting.figures_path import draw_path
 from transferstats.reporting.figures_plan import draw_plan, draw_size
 from transferstats.reporting.tables import ordered_claims
 from transferstats.results import (
@@ -30,6 +31,7 @@ from transferstats.results import (
     SharedLensTest,
     StudyPlan,
     StudySize,
+    TrainingPath,
 )
 
 if TYPE_CHECKING:
@@ -129,6 +131,11 @@ def _plan(x: StudyPlan) -> Figure:
 @figure.register(StudySize)
 def _size(x: StudySize) -> Figure:
     return draw_size(x)
+
+
+@figure.register(TrainingPath)
+def _path(x: TrainingPath) -> Figure:
+    return draw_path(x)
 
 
 @figure.register(RegressionFit)

@@ -64,6 +64,7 @@ EXTRAS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "shared": ("shared", "Shared-lens excess by layer", ()),
     "shared_null": ("shared", "Shared-lens excess beyond its null, by layer", ()),
+    "path": ("path", "Mean penalty along the training of the lenses", ("held_out_kl",)),
 }
 """Section, title and further columns of the extras that have a table."""
 

@@ -17,6 +17,7 @@ from transferstats.reporting.figures_claims import draw_forest, draw_shares
 from transferstats.reporting.figures_curves import draw_by_layer, draw_depth, draw_distance
 from transferstats.reporting.figures_matrix import cells_matrix, draw_matrix, includes_zero
 from transferstats.reporting.figures_null import null_frame
+from transferstats.reporting.figures_path import draw_path
 from transferstats.reporting.figures_plan import draw_plan
 from transferstats.reporting.sentences import scalar_terms
 from transferstats.reporting.tables import ordered_claims
@@ -29,6 +30,7 @@ from transferstats.results import (
     LearningCurve,
     NullTest,
     StudyPlan,
+    TrainingPath,
 )
 
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ def pictures(x: Evidence) -> Iterator[Picture]:
         yield _depth(x, data, tail)
         yield from _ladder(x, data, tail)
         yield from _by_layer(x, data, tail)
+        yield from _path(x, data, tail)
         yield _shares(x, data, tail)
         yield from _plans(data, tail)
 
@@ -281,6 +284,22 @@ def _by_layer(x: Evidence, data: DatasetEvidence, tail: str) -> Iterator[Picture
         lambda: draw_by_layer(series, x.layers, label=f"excess loss, {formats.legible(x.unit, 40)}"),
         _by_series(series),
     )
+
+
+def _path(x: Evidence, data: DatasetEvidence, tail: str) -> Iterator[Picture]:
+    """Penalty along the training of the lenses, where the study followed them."""
+    path = data.extras.get("path")
+    if isinstance(path, TrainingPath):
+        yield Picture(
+            f"path-{tail}",
+            "path",
+            formats.legible(data.dataset),
+            f"Penalty along the training of the lenses, {formats.legible(data.dataset)}",
+            captions.path(path, x.smallest),
+            captions.path_alt(path),
+            lambda: draw_path(path, smallest=x.smallest),
+            path.tidy(),
+        )
 
 
 def _shares(x: Evidence, data: DatasetEvidence, tail: str) -> Picture:

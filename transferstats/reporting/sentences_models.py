@@ -32,6 +32,7 @@ from transferstats.results import (
     SharedLensTest,
     StudyPlan,
     StudySize,
+    TrainingPath,
 )
 
 __all__ = ["sentence"]
@@ -240,4 +241,26 @@ def _adjusted(x: AdjustedTests) -> str:
     return (
         f"Of {formats.plural(x.n_tests, 'test')} ({formats.legible(x.family)}), {int(x.reject.sum())} were below "
         f"{formats.trimmed(1 - x.conf_level)} after adjustment by {formats.legible(x.method)}{dropped}."
+    )
+
+
+@sentence.register
+def _path(x: TrainingPath) -> str:
+    lines = "; ".join(_along(x, anchor) for anchor in x.starts)
+    where = wording.dataset_phrase(x.dataset)
+    size = wording.sample_size(x.penalty.n_seeds, x.penalty.n_units, x.penalty.unit, x.penalty.note)
+    return f"Along the training of own lenses ({where}, {size}), {lines}. {wording.standing(x)}"
+
+
+def _along(x: TrainingPath, anchor: str) -> str:
+    """Held-out kl and penalty at both ends of one line."""
+    first, last = (x.moments(anchor)[end] for end in (0, -1))
+    kl = [formats.number(float(x.held_out_kl[index])) for index in (first, last)]
+    end = x.penalty.pick(last)
+    value, limits = formats.with_interval(float(end.estimate), float(end.conf_low), float(end.conf_high))
+    steps = formats.plural(int(x.steps[last]), "step")
+    return (
+        f"from {wording.start_name(anchor)}, held-out kl went from {kl[0]} to {kl[1]} in {steps}, and the penalty "
+        f"from {quantity(x.penalty, first)} to {value} {formats.legible(x.penalty.unit)}, "
+        f"{formats.level(end.conf_level)} CI {limits}"
     )

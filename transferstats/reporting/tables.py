@@ -254,7 +254,7 @@ def tidy_table(frame: pd.DataFrame, *, name: str, title: str, extra: Sequence[st
     estimate = f"Estimate [{confidence} interval]"
     if len(units) == 1 and units[0]:
         estimate += f", {formats.legible(units[0])}"
-    headings = [HEADINGS.get(key, key.replace("_", " ").capitalize()) for key in shown]
+    headings = [{**HEADINGS, **OTHERS}.get(key, key.replace("_", " ").capitalize()) for key in shown]
     return Table(
         name,
         title,
@@ -267,6 +267,7 @@ def tidy_table(frame: pd.DataFrame, *, name: str, title: str, extra: Sequence[st
 
 
 HEADINGS = {"n_seeds": "Seeds", "n_units": "Units"}
+OTHERS = {"held_out_kl": "Held-out kl, nats"}
 NUMERIC = ("std_error", "statistic", "df", "p_value")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from transferstats.reporting.formats import count, legible, plural, trimmed
-from transferstats.results import AVERAGE, DatasetEvidence, Estimate
+from transferstats.reporting.formats import count, legible, number, plural, trimmed, with_interval
+from transferstats.results import AVERAGE, DatasetEvidence, Estimate, TrainingPath
 from transferstats.stats.depth import NOTHING
 
 TERMS: Mapping[str, str] = MappingProxyType(
@@ -69,6 +69,30 @@ REFERENCES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Readable names of reference losses."""
+
+
+STARTS: Mapping[str, str] = MappingProxyType(
+    {"identity": "the identity (logit lens)", "ridge": "ridge to the final state", "shared": "the shared lens"}
+)
+"""Readable names of where lenses start."""
+
+
+def start_name(anchor: str) -> str:
+    """Where lenses start, in words."""
+    return STARTS.get(anchor, legible(anchor))
+
+
+def standing(x: TrainingPath) -> str:
+    """On which point of a path the claims of its study stand, as a sentence."""
+    text = f"The claims stand on lenses from {start_name(x.anchor)}, each after the steps at which it was kept"
+    if x.kept is None:
+        return f"{text}."
+    low, high = float(x.kept.conf_low), float(x.kept.conf_high)
+    value, limits = with_interval(float(x.kept.estimate), low, high)
+    return (
+        f"{text}: on this fold, at a mean held-out kl of {number(x.kept_kl)}, their mean penalty was {value} "
+        f"{legible(x.kept.unit)} {limits}."
+    )
 
 
 def term_name(term: str) -> str:

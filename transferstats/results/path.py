@@ -12,8 +12,8 @@ import pandas as pd
 from transferstats.results.base import FloatArray, Result, tidy_frame
 from transferstats.results.estimate import Estimate
 
-KEPT = "kept"
-"""Term of the lenses that the study kept."""
+KEPT = "lenses of the study"
+"""Term of the lenses that the claims of the study rest on."""
 
 
 @dataclass(frozen=True, slots=True)
