@@ -19,6 +19,7 @@ from transferstats.lens import study
 from transferstats.lens.artifacts import ReadyLenses, lens_fingerprint, read_lenses, unembedding_hash
 from transferstats.lens.design import split_of
 from transferstats.lens.language import Encoding, LanguageModel, LanguageSubject
+from transferstats.lens.rows import long_table
 from transferstats.lens.similarity import layer_similarities
 from transferstats.lens.splits import Split
 from transferstats.lens.transfer import transfer_losses
@@ -149,5 +150,5 @@ def _score(
         "certificates": [],
     }
     return CellOutput(
-        pd.concat([study.long_table(name, part, states.units, clusters, counts) for name, part in tables]), record
+        pd.concat([long_table(name, part, states.units, clusters, counts) for name, part in tables]), record
     )

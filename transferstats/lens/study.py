@@ -25,7 +25,6 @@ from transferstats.lens.alignment import aligned_states
 from transferstats.lens.descent import Progress
 from transferstats.lens.design import listed_worlds, place_of, plain, plan_cells, plan_of, split_of
 from transferstats.lens.documents import Documents, read_documents
-from transferstats.lens.fit import Certificate
 from transferstats.lens.head import final_targets
 from transferstats.lens.language import (
     LEAST_SCORED,
@@ -39,6 +38,7 @@ from transferstats.lens.language import (
 from transferstats.lens.null import null_samples
 from transferstats.lens.pipeline import Fitted, Pipeline
 from transferstats.lens.plan import FitPlan, suited_plan
+from transferstats.lens.rows import certificate_rows, long_table
 from transferstats.lens.sample import Sample
 from transferstats.lens.similarity import layer_similarities
 from transferstats.lens.splits import Split
@@ -53,7 +53,6 @@ RUNNER = "transferstats.lens.study:run"
 WORLDS = {"observed": 0, "null": 1, "null of null": 2}
 """How many times targets are replaced by those of a world in which one shared lens is right."""
 PARTS = ("train", "held_out", "evaluation")
-NO_LAYER = -1  # source or target of a readout that has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,52 +373,3 @@ def baselines(subject: Subject, states: States, sample: Sample, split: Split) ->
         ("final", UnitLosses(zero, base["final_ce"], zero)),
         ("prior", UnitLosses(base["prior_kl"], base["prior_ce"], base["prior_disagreement"])),
     ]
-
-
-def long_table(
-    readout: str, scored: UnitLosses, units: Sequence[str], clusters: Sequence[str], counts: Any
-) -> pd.DataFrame:
-    """One row a (unit, source, target) of one readout; absent sources and targets are :data:`NO_LAYER`."""
-    index = np.indices(scored.kl.shape).reshape(scored.kl.ndim, -1)
-    unit = index[0]
-    absent = np.full(len(unit), NO_LAYER)
-    source = index[1] if scored.kl.ndim == 3 else absent
-    target = index[-1] if scored.kl.ndim >= 2 else absent
-    return pd.DataFrame(
-        {
-            "readout": readout,
-            "unit": np.asarray(units, dtype=object)[unit],
-            "cluster": np.asarray(clusters, dtype=object)[unit],
-            "n": counts[unit].astype(np.int32),
-            "source": source.astype(np.int16),
-            "target": target.astype(np.int16),
-            "kl": scored.kl.ravel(),
-            "ce": scored.ce.ravel(),
-            "disagreement": scored.disagreement.ravel(),
-        }
-    )
-
-
-def certificate_rows(certificate: Certificate, readout: str, layers: Sequence[str]) -> list[dict[str, Any]]:
-    """One JSON row a lens (of layer "all" where it serves all); a change that was never measured is None."""
-    rows = []
-    parameters = certificate.width * (certificate.width + 1)
-    for index, layer in enumerate(layers if len(certificate.steps) > 1 else ["all"]):
-        change = float(certificate.change[index])
-        rows.append(
-            {
-                "readout": readout,
-                "layer": layer,
-                "start_kl": float(certificate.start_kl[index]),
-                "held_out_kl": float(certificate.held_out_kl[index]),
-                "train_kl": float(certificate.train_kl[index]),
-                "change": change if np.isfinite(change) else None,
-                "steps": int(certificate.steps[index]),
-                "strength": float(certificate.strength[index]),
-                "converged": bool(certificate.converged[index]),
-                "rows": int(certificate.rows[index]),
-                "dimension": float(certificate.dimension[index]),
-                "parameters": parameters,
-            }
-        )
-    return rows

@@ -21,7 +21,7 @@ SPAN = 2.0
 """Ratio of the largest to the smallest held-out kl above which they stand on a log axis."""
 
 MOST_TICKS = 7
-MANTISSAS = ((1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 5.0))
+MANTISSAS = ((1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 5.0))
 """Those of the ticks of a log axis, many to few."""
 
 
