@@ -15,8 +15,9 @@ import numpy as np
 from transferstats.grid import TransferGrid
 from transferstats.lens_sets import BESIDE
 from transferstats.results import Estimate, Estimates
+from transferstats.results.gain import worse_than_prior
 from transferstats.stats.calibration import has_null_of_null, null_calibration
-from transferstats.stats.depth import depth_trend, gains_over_prior, penalty_share, worse_than_prior
+from transferstats.stats.depth import depth_trend, gains_over_prior, penalty_share
 from transferstats.stats.estimation import estimate
 from transferstats.stats.gate import miscalibration
 from transferstats.stats.intervals import p_greater

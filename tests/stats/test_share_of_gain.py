@@ -10,9 +10,10 @@ import pytest
 import transferstats as ts
 from transferstats.grid import DatasetLosses, TransferGrid
 from transferstats.reporting.documents import report_files
+from transferstats.results.gain import NOTHING, worse_than_prior
 from transferstats.simulation import simulate_grid, true_penalty
 from transferstats.stats.architectures import compare_shares
-from transferstats.stats.depth import NOTHING, penalty_share, worse_than_prior
+from transferstats.stats.depth import penalty_share
 
 WORDS = "on average a transferred lens is worse than knowing nothing (than the prior)"
 DOUBT = ", though the interval includes 100 %"

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from transferstats.reporting.formats import count, legible, number, plural, trimmed, with_interval
 from transferstats.results import AVERAGE, DatasetEvidence, Estimate, TrainingPath
-from transferstats.stats.depth import NOTHING
+from transferstats.results.gain import NOTHING
 
 TERMS: Mapping[str, str] = MappingProxyType(
     {

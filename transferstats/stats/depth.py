@@ -11,13 +11,11 @@ from transferstats.errors import DesignError
 from transferstats.grid import DatasetLosses, TransferGrid
 from transferstats.results.estimate import Estimate
 from transferstats.results.estimates import Estimates
+from transferstats.results.gain import worse_than_prior
 from transferstats.stats.crossed import Piece, labels_of, variance_parts
 from transferstats.stats.estimation import with_average
 from transferstats.stats.influence import FloatArray, Influence, excess_influence
 from transferstats.stats.samples import collapse_clusters, layer_terms, loss_sample
-
-NOTHING = "worse than knowing nothing"
-"""What is said of a lens whose penalty is more than lenses gain over the prior."""
 
 
 def depth_profile(
@@ -71,17 +69,6 @@ def penalty_share(
     """
     pieces = [_share_piece(data, loss or grid.loss, cluster) for data in grid.datasets]
     return Estimates(tuple(map(_capped, with_average(pieces, conf_level=conf_level))))
-
-
-def worse_than_prior(share: Estimate) -> str:
-    """What a share of the gain beyond 100 % says in words; "" up to there.
-
-    Own losses weigh alike in mean penalty and gain, so beyond 1 the mean transferred loss is above the prior's.
-    """
-    if not float(share.estimate) > 1:
-        return ""
-    doubt = ", though the interval includes 100 %" if float(share.conf_low) <= 1 else ""
-    return f"on average a transferred lens is {NOTHING} (than the prior){doubt}"
 
 
 def _capped(share: Estimate) -> Estimate:
