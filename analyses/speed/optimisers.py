@@ -74,7 +74,7 @@ def descend(problem: Problem, start: Start, contender: Contender, steps: int) ->
         plan = replace(problem.plan, max_steps=steps, precision=NATURAL[contender.name])
         problem = replace(problem, plan=plan)
         descent = NaturalDescent(problem, start.lenses, start.stats, start.strength, rng)
-        for milestone, _ in plan.milestones():
+        for milestone in plan.milestones():
             lenses = descent.run_to(milestone, None)
         return lenses
     return elementwise(problem, start.lenses, contender, steps, rng)

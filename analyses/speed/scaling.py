@@ -32,7 +32,7 @@ from transferstats.engine import CellOutput, Report
 from transferstats.engine.cluster import open_cluster
 
 HERE = Path(__file__).resolve().parent
-FIT = ts.FitPlan(max_steps=32, settle=16)
+FIT = ts.FitPlan(max_steps=32, settle=16, beside=None, curve=())  # one set of lenses, as published figures had
 ENCODING = ts.Encoding(max_tokens=128)
 UNITS = 50
 PROCESSES = 2

@@ -23,7 +23,8 @@ from transferstats.engine import local_pool
 from transferstats.lens.plan import RECIPES
 
 PUBLISHED_STEPS = 250
-NEVER = {"tolerance": 0.0, "relative_tolerance": 0.0}  # every lens goes to the last step
+NEVER = {"tolerance": 0.0, "relative_tolerance": 0.0}  # no plateau ends a descent
+ALONE = {"beside": None, "curve": ()}  # lenses of other anchors, or of fewer rows, are another question
 
 
 class Budget(NamedTuple):
@@ -46,7 +47,7 @@ def budgets(batch: int, *, quick: bool) -> Iterator[Budget]:
         yield Budget("published", steps, replace(published, max_steps=steps))
     for steps in (32,) if quick else (256, 512, 1024):
         settle = min(steps // 2, 256)
-        yield Budget("natural", steps, replace(ts.FitPlan(), max_steps=steps, settle=settle, **NEVER))
+        yield Budget("natural", steps, replace(ts.FitPlan(), max_steps=steps, settle=settle, **NEVER, **ALONE))
 
 
 def main() -> None:

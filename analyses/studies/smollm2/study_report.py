@@ -17,6 +17,7 @@ from study_words import WORDS, has_null, layer_sets, own_lenses, spelled
 import transferstats as ts
 from transferstats.claims import NO_CHECK
 from transferstats.grid import TransferGrid
+from transferstats.lens_sets import split_name
 from transferstats.results import Claim, Evidence
 from transferstats.stats.calibration import has_null_of_null
 from transferstats.stats.ladder import gap_closed
@@ -255,7 +256,9 @@ def overfit(own: pd.DataFrame) -> Iterator[str]:
 def limits(grid: TransferGrid, evidence: Evidence) -> list[str]:
     """What was left out, from the study itself."""
     study: dict[str, Any] = grid.provenance["study"]
-    judged = grid.certificates[grid.certificates["readout"] != "tied"]
+    readouts = grid.certificates["readout"]
+    # Lenses of other anchors or of fewer rows answer other questions.
+    judged = grid.certificates[(readouts != "tied") & [not split_name(name)[1] for name in readouts]]
     documents = ", ".join(f"{data.name} {len(data.units)}" for data in grid.datasets)
     tokens = study["encoding"]["max_tokens"]
     seeds = min(len(data.seeds) for data in grid.datasets)
