@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from processes import alive, children, content
 
 import transferstats as ts
 from transferstats.engine import Store, sweep
+from transferstats.lens.plan import RECIPES
 
 PATIENCE = 120.0  # seconds until a test gives up waiting; nothing depends on how long it really took
 SEEDS, UNITS, TOKENS, STEPS = 3, 16, 48, 1
+RECIPE = "belrose2023"  # one set of lenses, so that cells are short
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks processes up in /proc")
 
@@ -32,7 +35,7 @@ class Sweep:
         command = [sys.executable, "-m", "transferstats.cli", "sweep", "--store", str(store), "--jobs", str(jobs)]
         command += [part for file in files for part in ("--dataset", str(file))]
         command += f"--seeds {SEEDS} --units {UNITS} --unit-tokens {TOKENS} --max-steps {STEPS}".split()
-        command += ["--null-replicates", "0"]
+        command += ["--null-replicates", "0", "--recipe", RECIPE]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -130,7 +133,7 @@ def test_kills_and_interrupts_leave_no_trace(document_files: list[Path], tmp_pat
         document_files,
         seeds=SEEDS,
         null_replicates=0,
-        fit=ts.FitPlan(max_steps=STEPS),
+        fit=replace(RECIPES[RECIPE], max_steps=STEPS),
         evaluation=ts.EvaluationPlan(units=UNITS, tokens=TOKENS),
     )
     assert not sweep(cells, tmp_path / "undisturbed").failures

@@ -10,7 +10,8 @@ from pathlib import Path
 from transferstats.engine import Store, cell_states
 
 SCRIPT = Path(__file__).parents[2] / "analyses" / "cluster" / "sweep.sbatch"
-STUDY = ("--seeds", "2", "--null-replicates", "0", "--units", "16", "--unit-tokens", "48", "--max-steps", "1")
+SIZE = ("--seeds", "2", "--null-replicates", "0", "--units", "16", "--unit-tokens", "48", "--max-steps", "1")
+STUDY = (*SIZE, "--recipe", "belrose2023")  # one set of lenses, so that cells are short
 
 
 def task(index: int, count: int, *options: str, first: int = 0) -> subprocess.CompletedProcess[str]:
