@@ -16,7 +16,8 @@ from transferstats.lens.plan import FitPlan
 from transferstats.lens.translator import Moments, Translators, effective_dimension, ridge
 
 PATIENCE = 2  # doublings without improvement after which a lens has its minimum behind it
-OVERFIT = 3  # as many, before a descent may end otherwise, if training kl went on falling
+OVERFIT = 3  # as many, before a descent may end otherwise, if held-out and training kl part
+PARTED = 0.1  # by so much of each: held-out kl above its least, training kl below what it was there
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,21 +170,21 @@ def _descend(
         maps = descent.maps
         kl = problem.kl(lenses, problem.held_out, maps=maps)
         settled = trace.record(maps, lenses, kl, steps, problem.plan)
-        descent.keep(~(settled if problem.plan.may_end(steps) else _overfits(trace, problem, maps, lenses)))
+        descent.keep(~(settled if problem.plan.may_end(steps) else _overfits(trace, problem, maps, lenses, kl)))
     return _certified(trace, problem, start)
 
 
-def _overfits(trace: _Trace, problem: Problem, maps: Tensor, lenses: Translators) -> Tensor:
-    """(g,) lenses whose held-out kl has not improved for long while their training kl went on falling.
+def _overfits(trace: _Trace, problem: Problem, maps: Tensor, lenses: Translators, kl: Tensor) -> Tensor:
+    """(g,) lenses whose held-out kl has long been rising, by a tenth, while their training kl fell by as much.
 
-    A step that is too large raises both, and its lens may come back when steps grow smaller; one that overfits
-    does not.
+    The scatter of the first steps, which are the largest, raises both, and a lens comes back from it when steps
+    grow smaller: from a good start held-out kl may rise by some percent first, and end far below.
     """
-    late = trace.rises[maps] >= OVERFIT
+    late = (trace.rises[maps] >= OVERFIT) & (kl > (1 + PARTED) * trace.best_kl[maps])
     if not late.any():
         return late
     now, best = (problem.train_kl(one, maps=maps) for one in (lenses, trace.best.chosen(maps)))
-    return problem.together(late & (now < best))
+    return problem.together(late & (now < (1 - PARTED) * best))
 
 
 def _certified(trace: _Trace, problem: Problem, start: Start) -> tuple[Translators, Certificate]:

@@ -70,7 +70,7 @@ def _penalty(grid: TransferGrid, data: DatasetLosses, path: PathLosses, loss: st
         values, weights, _ = collapse_clusters(values, data.clusters, weights)
         note = loss_sample(data, loss).note
     terms = tuple(f"{one}, {int(steps)} steps" for one, steps in zip(path.anchors, path.steps, strict=True))
-    influence = excess_influence(values, weights=weights, unit=grid.unit, layers=terms)
+    influence = excess_influence(values, weights=weights, unit=grid.unit_of(loss), layers=terms)
     return Piece(
         influence.estimate, variance_parts(influence.table), labels_of(influence, note, dataset=data.name)
     )
@@ -85,7 +85,7 @@ def _kept(
         return None, float("nan")
     sample = loss_sample(data, loss, cluster=cluster)
     index = data.seeds.index(seed)
-    piece = piece_of(replace(sample, losses=sample.losses[index : index + 1]), "mean", unit=grid.unit)
+    piece = piece_of(replace(sample, losses=sample.losses[index : index + 1]), "mean", unit=grid.unit_of(loss))
     mine = (table["dataset"] == data.name) & (table["world"] == "observed") & (table["readout"] == "own")
     kl = table.loc[mine & (table["seed"].astype(str) == seed), "held_out_kl"]
     return piece.interval(conf_level=conf_level), float(np.mean(kl))
