@@ -334,7 +334,7 @@ def anchored(ask: Ask) -> Iterator[Answer]:
     beside = replace(ask, grid=ask.grid.with_set(BESIDE), shapes={})
     for question in (penalties_nonzero, exceeds_null, penalties_matter, grows_with_distance, direction_matters):
         for answer in question(beside):
-            yield replace(answer, key=f"{answer.key}s", title=f"{answer.title}; lenses anchored in the shared one")
+            yield replace(answer, key=f"{answer.key}s", title=f"{answer.title} (shared start)")
 
 
 QUESTIONS: tuple[Question, ...] = (
