@@ -55,11 +55,11 @@ def test_a_lens_that_overfits_shows_it_in_its_certificate() -> None:
 
 
 def test_overfitting_ends_a_descent_before_it_has_settled() -> None:
-    """Three doublings after the best, with training kl falling: its minimum lies behind, whatever comes."""
+    """Three doublings after the best, held-out and training kl a tenth apart: its minimum lies behind."""
     _, _, steps = followed(24, EARLY)
     assert steps == 16
     _, certificate, steps = followed(48, EARLY)
-    assert steps == 32
+    assert steps == PLAN.settle, "they part by less, which the scatter of large steps can do too"
     assert certificate.steps.tolist() == [4.0, 0.0]
 
 

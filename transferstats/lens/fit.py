@@ -220,7 +220,7 @@ class _Trace:
 
     def __init__(self, start: Start) -> None:
         self.best = self.last = start.lenses
-        self.best_kl = start.kl.clone()
+        self.best_kl, self.last_kl = start.kl.clone(), start.kl.clone()
         self.steps, self.rises = torch.zeros_like(self.best_kl), torch.zeros_like(self.best_kl)
         self.change = torch.full_like(self.best_kl, torch.inf)
         self.converged = torch.zeros_like(self.best_kl).bool()
@@ -233,9 +233,13 @@ class _Trace:
         if plan.optimiser == "sgd":
             better = kl.isfinite()  # its last iterate counts, whatever its kl
         self.rises[maps] = torch.where(better, 0.0, self.rises[maps] + 1)
-        # A fall or a rise too small to matter is a plateau; after two larger rises the minimum lies behind.
-        flat = (before - kl).abs() < (plan.relative_tolerance * kl).clamp_min(plan.tolerance)
-        settled = flat | (self.rises[maps] >= PATIENCE)
+        # A fall or a rise too small to matter is a plateau; after two larger rises the minimum lies behind, unless
+        # the lens is on its way back from where the first steps threw it.
+        small = (plan.relative_tolerance * kl).clamp_min(plan.tolerance)
+        fall = self.last_kl[maps] - kl
+        flat = ((before - kl).abs() < small) & (fall.abs() < small)
+        settled = flat | ((self.rises[maps] >= PATIENCE) & ~(fall >= small))
+        self.last_kl[maps] = kl
         self.converged[maps] = settled & kl.isfinite()
         self.best_kl[maps] = torch.where(better, kl, before)
         self.steps[maps] = torch.where(better, float(step), self.steps[maps])
