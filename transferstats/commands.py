@@ -197,8 +197,15 @@ def run_plan(arguments: argparse.Namespace) -> int:
         print(results[-1].csv(), end="")
     else:
         print("\n".join(transferstats.table(one).text() for one in results))
-        print("\n".join(transferstats.sentence(one) for one in results))
+        print("\n".join(transferstats.sentence(one) for one in [*results, *_of_rows(grid, arguments.statistic)]))
     return OK
+
+
+def _of_rows(grid: Any, statistic: str) -> list[Any]:
+    """What other numbers of training tokens would do, where the pilot has lenses of parts of its own."""
+    from transferstats.stats.learning_curve import shares_of
+
+    return [transferstats.learning_curve(grid, statistic)] if shares_of(grid) else []
 
 
 def run_simulate(arguments: argparse.Namespace) -> int:

@@ -8,8 +8,10 @@ import numpy as np
 
 from transferstats.grid import TransferGrid
 from transferstats.results.description import Description
+from transferstats.stats.calibration import has_null_of_null
 from transferstats.stats.estimation import estimate
 from transferstats.stats.influence import mean_penalty
+from transferstats.stats.learning_curve import shares_of
 
 SUMMARY: tuple[str, ...] = ("mean", "forward", "backward", "asymmetry", "slope")
 
@@ -95,11 +97,18 @@ def _of_parts(grid: TransferGrid) -> Iterator[tuple[str, str]]:
     data = grid.datasets
     if any(one.null is None for one in data):
         yield "penalties beyond a shared-lens null (C3)", "there are no null replicates"
+    elif not has_null_of_null(grid):
+        yield (
+            "verdicts over the shared-lens null (C3, C4, C7)",
+            "no null was made of one of its replicates, which tells whether it is right here",
+        )
     if any("shared" not in one.readouts for one in data):
         yield "whether one lens serves every layer (C7)", "no lens was trained on all layers at once"
     if any(SIMILARITY not in grid.similarities.get(one.name, {}) for one in data):
         yield "distance beyond layer similarity (C8)", f"no {SIMILARITY} similarity of layers was recorded"
     if any(f"prior_{grid.loss}" not in one.baselines for one in data):
         yield "penalties as a share of what lenses gain over a prior", "the loss of a prior was not recorded"
+    if not shares_of(grid):
+        yield "how penalties depend on the amount of training data", "no lenses of parts of the training data"
     if not len(grid.certificates):
         yield "whether the lenses had finished training", "they carry no convergence certificate"
