@@ -349,12 +349,22 @@ STUDY = ("--seeds", 2, "--units", 16, "--unit-tokens", 48, "--max-steps", 1, "--
 def test_null_replicates_are_as_many_as_seeds_and_recipes_are_plans(document_files: list[Path]) -> None:
     arguments = ["sweep", "--dataset", str(document_files[0]), "--seeds", "3", "--units", "10"]
     cells = study_cells(build_parser().parse_args(arguments))
-    assert [cell.config["world"] for cell in cells] == ["null"] * 3 + ["observed"] * 3  # longest first
+    worlds = ["null of null"] + ["null"] * 3 + ["observed"] * 3  # longest first
+    assert [cell.config["world"] for cell in cells] == worlds
     assert cells[0].config["fit"] == plain(FitPlan())
     published = [*arguments, "--recipe", "belrose2023", "--max-steps", "40", "--null-replicates", "0"]
     cells = study_cells(build_parser().parse_args(published))
     assert len(cells) == 3
     assert cells[0].config["fit"] == plain(replace(RECIPES["belrose2023"], max_steps=40))
+
+
+def test_sets_of_lenses_are_chosen_on_the_command_line(document_files: list[Path]) -> None:
+    arguments = ["sweep", "--dataset", str(document_files[0]), "--seeds", "2", "--units", "10"]
+    options = ["--beside", "none", "--curve"]
+    cells = study_cells(build_parser().parse_args([*arguments, *options]))
+    assert cells[0].config["fit"] == plain(FitPlan(beside=None, curve=()))
+    cells = study_cells(build_parser().parse_args([*arguments, "--beside", "identity", "--curve", "0.5"]))
+    assert cells[0].config["fit"] == plain(FitPlan(beside="identity", curve=(0.5,)))
 
 
 def test_fit_sweep_and_run_share_a_store(document_files: list[Path], tmp_path: Path) -> None:

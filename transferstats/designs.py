@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transferstats.engine import Cell
 
 LOCAL, DATASETS, DOCUMENTS = "local", ("python", "kjv"), 100
+NONE = "none"
 
 
 def study_options(verb: argparse.ArgumentParser) -> None:
@@ -87,6 +88,19 @@ def _fit_options(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--anchor", choices=ANCHORS, help="where own lenses start (default: as in the recipe)")
     verb.add_argument(
+        "--beside",
+        choices=(*ANCHORS, NONE),
+        help=f"where a second set of own lenses starts, or {NONE!r} (default: as in the recipe)",
+    )
+    verb.add_argument(
+        "--curve",
+        type=float,
+        nargs="*",
+        metavar="SHARE",
+        help="shares of each fold on which lenses are fitted too, such as 0.5 0.25; none after the option for no "
+        "learning curve (default: as in the recipe)",
+    )
+    verb.add_argument(
         "--precision",
         choices=PRECISIONS,
         help="of the gradients: bfloat16 is faster where the processor multiplies it; all losses are float32 "
@@ -97,7 +111,10 @@ def _fit_options(verb: argparse.ArgumentParser) -> None:
 
 KNOWN = "known:"
 
-FITTING = ("seed", "null_replicates", "recipe", "max_steps", "anchor", "precision", "path", "every", "alignment")
+CHOSEN: tuple[str, ...] = ("max_steps", "anchor", "beside", "curve", "precision")
+"""Options that change one thing in a recipe."""
+
+FITTING = ("seed", "null_replicates", "recipe", *CHOSEN, "path", "every", "alignment")
 """Options without a meaning for ready-made lenses."""
 
 
@@ -170,8 +187,12 @@ def _fit_plan(arguments: argparse.Namespace, *, vision: bool, known: bool) -> Fi
         plan = FitPlan()
     else:
         plan = suited_plan(transferstats.LanguageSource(arguments.subject).width())
-    chosen = {name: getattr(arguments, name) for name in ("max_steps", "anchor", "precision")}
-    return replace(plan, **{name: value for name, value in chosen.items() if value is not None})
+    chosen = {name: getattr(arguments, name) for name in CHOSEN if getattr(arguments, name) is not None}
+    if chosen.get("beside") == NONE:
+        chosen["beside"] = None
+    if "curve" in chosen:
+        chosen["curve"] = tuple(chosen["curve"])
+    return replace(plan, **chosen)
 
 
 def _known(subject: str) -> tuple[str, float]:

@@ -32,6 +32,10 @@ def listed_worlds(seeds: int, null_replicates: int) -> list[tuple[str, int]]:
     return worlds + ([("null of null", 0)] if null_replicates else [])
 
 
+LONGEST_FIRST: tuple[str, ...] = ("null of null", "null", "observed")
+"""Worlds of the cells of a study, in the order in which they are computed."""
+
+
 class Dataset(Protocol):
     """What planning asks of a dataset of any kind of units."""
 
@@ -82,7 +86,7 @@ def plan_cells(
             label = f"{item.name} {'seed' if world == 'observed' else world} {seed}"
             planned.append(Cell({**config, "world": world, "seed": seed}, runner, place, label))
     # Null cells take longest: started first, they leave no process idle at the end of a sweep.
-    return sorted(planned, key=lambda cell: cell.config["world"] != "null")
+    return sorted(planned, key=lambda cell: LONGEST_FIRST.index(cell.config["world"]))
 
 
 def place_of(source: str) -> str:
