@@ -71,7 +71,7 @@ def curve(grid: TransferGrid) -> dict[str, Any]:
     }
     p_departure = float(found.departure.headline.p_value) if found.departure is not None else float("nan")
     return {
-        "rows": found.rows_of["known truth"][-1],
+        "rows": next(iter(found.rows_of.values()))[-1],
         **points,
         **interval("unlimited", found.unlimited.headline),
         "p_departure": p_departure,
