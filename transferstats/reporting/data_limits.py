@@ -157,6 +157,15 @@ def curve_alt(x: LearningCurve, dataset: str) -> str:
     return formats.legible(f"Learning curve: {'; '.join(parts)}.", 900)
 
 
+def data_sentences(data: DatasetEvidence) -> Iterator[tuple[str, str]]:
+    """(term, words) of what one dataset says of its training data and of its null."""
+    name = formats.legible(data.dataset)
+    for key, term in (("learning_curve", "Training data"), ("null_calibration", "The null's own null")):
+        found = data.extras.get(key)
+        if isinstance(found, LearningCurve | NullCalibration):
+            yield f"{term}, {name}", sentence(found)
+
+
 def data_tables(data: DatasetEvidence, tail: str, name: str) -> Iterator[Table]:
     """Tables of one dataset: learning curves of penalty and shared excess, and the null's own null."""
     titles = {

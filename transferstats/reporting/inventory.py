@@ -10,7 +10,7 @@ import pandas as pd
 
 from transferstats.readers import LIMITED_GAP
 from transferstats.reporting import formats, wording
-from transferstats.reporting.data_limits import data_tables
+from transferstats.reporting.data_limits import data_sentences, data_tables
 from transferstats.reporting.pictures import decay_fits, matrix_frame, slug
 from transferstats.reporting.sentences import capital, ended
 from transferstats.reporting.tables import Cell, Table, table, tidy_table
@@ -265,6 +265,7 @@ def design(x: Evidence) -> list[tuple[str, str]]:
             f"{wording.in_unit(formats.trimmed(x.smallest), x.unit)}, set by the analyst",
         ),
         ("Multiplicity", "Holm over the tested claims; single cells, distances and layers are not adjusted"),
+        *(row for data in x.datasets for row in data_sentences(data)),
     ]
     counted = [data.extras["disagreement"] for data in x.datasets if "disagreement" in data.extras]
     if counted:
