@@ -149,7 +149,7 @@ def certificate_summary(certificates: pd.DataFrame, *, by_layer: bool = True) ->
     measures = [key for key in MEASURES if key in certificates]
     rows, spread = [], []
     for group, lenses in certificates.groupby(keys, sort=False, dropna=False):
-        cells = [Cell(formats.legible(value), str(value)) for value in group]
+        cells = [_key(key, value) for key, value in zip(keys, group, strict=True)]
         record: dict[str, object] = dict(zip(keys, group, strict=True))
         for measure in measures:
             values = lenses[measure].to_numpy(np.float64)
@@ -181,6 +181,10 @@ def certificate_summary(certificates: pd.DataFrame, *, by_layer: bool = True) ->
     title = f"Certificates of the lenses, over {over}"
     name = "certificates-summary" if by_layer else "certificates-readouts"
     return Table(name, title, tuple(columns), align, tuple(rows), note, pd.DataFrame(spread))
+
+
+def _key(key: str, value: object) -> Cell:
+    return Cell(wording.readout_name(str(value)) if key == "readout" else formats.legible(value), str(value))
 
 
 def _extremes(measure: str, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> dict[str, float]:

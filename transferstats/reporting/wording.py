@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from transferstats.lens_sets import BESIDE, split_name
 from transferstats.reporting.formats import count, legible, number, plural, trimmed, with_interval
 from transferstats.results import AVERAGE, DatasetEvidence, Estimate, TrainingPath
 from transferstats.results.gain import NOTHING
@@ -127,6 +128,14 @@ def disagreement(unit: str) -> str:
         f"{legible(unit)} for which the most likely output of a lens is not the network's, shown beside the loss "
         "because it is bounded: its penalty lies between -1 and 1, however far a transferred lens extrapolates"
     )
+
+
+def readout_name(stored: str) -> str:
+    """Readable name of a readout of a store: "own", "own, other start", "own, 1/2 of the rows"."""
+    readout, lens_set = split_name(stored)
+    if lens_set == BESIDE:
+        return f"{legible(readout)}, other start"
+    return f"{legible(readout)}, {legible(lens_set)} of the rows" if lens_set else legible(readout)
 
 
 def units_noun(unit: str) -> str:
