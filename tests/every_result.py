@@ -50,6 +50,25 @@ def _path(data: DatasetLosses, n_layers: int) -> PathLosses:
     )
 
 
+def with_parts(data: TransferGrid) -> TransferGrid:
+    """The grid with lenses of a half and a quarter of the training rows, which lose more."""
+    return replace(data, datasets=tuple(_in_parts(one) for one in data.datasets))
+
+
+def _in_parts(data: DatasetLosses) -> DatasetLosses:
+    whole = replace(data, training_rows=(960.0,) * len(data.seeds))
+    parts = {
+        name: replace(
+            whole,
+            null=None,
+            training_rows=(960.0 * share,) * len(data.seeds),
+            losses={loss: (1 + 0.1 / share) * values for loss, values in data.losses.items()},
+        )
+        for name, share in (("1/2", 0.5), ("1/4", 0.25))
+    }
+    return replace(whole, sets=parts)
+
+
 def every_result() -> dict[str, Result]:
     """Results by the name of their class."""
     data, other = grid(), grid(12)
@@ -81,5 +100,7 @@ def every_result() -> dict[str, Result]:
         ts.describe(data),
         ts.compare_subjects([data, replace(other, subject="another")], smallest=0.05),
         ts.training_path(with_paths(data), DATASETS[0]),
+        ts.learning_curve(with_parts(data)),
+        ts.null_calibration(data),
     ]
     return {type(one).__name__: one for one in found}

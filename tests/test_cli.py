@@ -304,24 +304,24 @@ def store(small: SmallStudy, tmp_path: Path) -> Path:
 def test_status_of_a_finished_and_an_unfinished_store(store: Path, small: SmallStudy, inside: Inside) -> None:
     code, out, _ = inside("status", store)
     assert code == OK
-    assert out.endswith("8 of 8 cells done\n")
+    assert out.endswith("10 of 10 cells done\n")
     (store / "cells" / f"{small.cells[0].key}.json").unlink()
     code, out, _ = inside("status", store)
     assert code == FINDINGS
     assert f"missing  {small.cells[0].key[:12]}  {small.cells[0].label}" in out
-    assert out.endswith("7 of 8 cells done, 1 missing\n")
+    assert out.endswith("9 of 10 cells done, 1 missing\n")
     record_failure(store, small.cells[0].key, small.cells[0].label, "DataError: two\nlines", "")
     code, out, _ = inside("status", store)
     assert code == FINDINGS
     assert f"failed   {small.cells[0].key[:12]}  {small.cells[0].label}  DataError: two lines\n" in out
-    assert out.endswith("7 of 8 cells done, 1 failed\n")
+    assert out.endswith("9 of 10 cells done, 1 failed\n")
     code, _, errors = inside("evaluate", store, "--smallest", 0.05)
     assert code == BAD_INPUT
     assert "not finished" in errors
 
 
 def test_verify_finds_damage_and_discards_it_when_told(store: Path, small: SmallStudy, inside: Inside) -> None:
-    assert inside("verify", store) == (OK, "8 cells, 0 damaged\n", "")
+    assert inside("verify", store) == (OK, "10 cells, 0 damaged\n", "")
     victim = store / "cells" / f"{small.cells[2].key}.parquet"
     victim.write_bytes(victim.read_bytes()[:-7])
     code, _, errors = inside("verify", store)
@@ -332,7 +332,7 @@ def test_verify_finds_damage_and_discards_it_when_told(store: Path, small: Small
     code, _, errors = inside("verify", store, "--discard")
     assert code == FINDINGS
     assert not victim.exists()
-    assert inside("verify", store) == (OK, "7 cells, 0 damaged\n", "")
+    assert inside("verify", store) == (OK, "9 cells, 0 damaged\n", "")
 
 
 def test_evaluate_and_report_a_store(store: Path, tmp_path: Path, small_grid: TransferGrid) -> None:

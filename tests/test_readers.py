@@ -276,7 +276,7 @@ def test_an_unfinished_store_is_refused(small: SmallStudy, tmp_path: Path) -> No
     Store(root).discard(small.cells[3].key)
     label = small.cells[3].label
     with pytest.raises(
-        StoreError, match=rf"1 of 8 cells .* are not finished \({label}\); sweep again, finished cells"
+        StoreError, match=rf"1 of 10 cells .* are not finished \({label}\); sweep again, finished cells"
     ):
         ts.read_grid(root)
 

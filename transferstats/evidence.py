@@ -11,8 +11,16 @@ from transferstats.claims import QUESTIONS, SIMILARITY, Answer, Ask, anchored
 from transferstats.errors import DesignError
 from transferstats.grid import DISAGREEMENT, DatasetLosses, TransferGrid
 from transferstats.lens_sets import BESIDE, stored_name
-from transferstats.readers import LIMITED_GAP
-from transferstats.results import JUDGED, Claim, DatasetEvidence, DecayComparison, Estimate, Evidence, StudyPlan
+from transferstats.results import (
+    JUDGED,
+    LIMITED_GAP,
+    Claim,
+    DatasetEvidence,
+    DecayComparison,
+    Estimate,
+    Evidence,
+    StudyPlan,
+)
 from transferstats.results.estimate import stack
 from transferstats.stats.bootstrap import Bootstrap
 from transferstats.stats.calibration import has_null_of_null, null_calibration

@@ -18,14 +18,12 @@ from transferstats.grid import DISAGREEMENT, DatasetLosses, TransferGrid
 from transferstats.lens_sets import BESIDE, split_name
 from transferstats.long_tables import losses_from_frame
 from transferstats.path_losses import PATH, PathLosses
+from transferstats.results import LIMITED_GAP
 
 PathLike = str | os.PathLike[str]
 
 STORED: tuple[str, ...] = ("kl", "ce", DISAGREEMENT)
 """Losses of a cell; cells of earlier versions lack the last."""
-
-LIMITED_GAP = 0.2
-"""A lens is limited by its data where its training kl lies further below its held-out kl than this share of it."""
 
 NO_LENS: tuple[str, ...] = ("final", "prior")
 """Readouts of a store that are no lenses."""

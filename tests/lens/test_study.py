@@ -31,11 +31,11 @@ def cells_of(study: SmallStudy, world: str) -> list[Cell]:
 
 
 def test_the_cells_of_a_study(study_cells: Sequence[Cell]) -> None:
-    """2 datasets x (2 seeds + 2 null replicates), each with its own key."""
-    assert len({cell.key for cell in study_cells}) == 8
+    """2 datasets x (2 seeds + 2 null replicates + the null of one of them), each with its own key."""
+    assert len({cell.key for cell in study_cells}) == 10
     assert len({str(cell.study()) for cell in study_cells}) == 1
     found = {(c.config["dataset"]["name"], c.config["world"], c.config["seed"]) for c in study_cells}
-    assert len(found) == 8
+    assert len(found) == 10
 
 
 def test_planning_twice_gives_the_same_keys(study_cells: Sequence[Cell], document_files: list[Path]) -> None:
@@ -128,10 +128,10 @@ def test_certificates_name_every_lens(small_grid: TransferGrid) -> None:
     """8 own lenses and the shared one, per dataset, world and seed, and the shared lens behind each null."""
     table = small_grid.certificates
     generators = table[table["readout"] == "generator"]
-    assert len(generators) == 2 * 2  # datasets x null replicates
-    assert set(generators["world"]) == {"null"}
+    assert len(generators) == 2 * (2 + 1)  # datasets x null replicates, and the null of one of them
+    assert set(generators["world"]) == {"null", "null of null"}
     tied = 2 * 2 * LAYERS  # datasets x seeds x layers, in the observed world
-    assert len(table) == 2 * 2 * 2 * (LAYERS + 1) + tied + len(generators)
+    assert len(table) == 2 * (2 + 2 + 1) * (LAYERS + 1) + tied + len(generators)
     assert set(table["readout"]) == {"own", "shared", "tied", "generator"}
     assert (table["held_out_kl"] > 0).all()
     assert (table["held_out_kl"] <= table["start_kl"]).all()  # the start is kept where nothing is better
@@ -210,7 +210,7 @@ def test_cells_find_their_files_from_any_folder(
     monkeypatch.chdir(document_files[0].parent)
     relative = small_study.plan([Path(file.name) for file in document_files])
     monkeypatch.chdir(tmp_path)
-    places = [cell.location["dataset"] for cell in relative[:4:2]]  # null cells first, two a dataset
+    places = [cell.location["dataset"] for cell in relative[:2]]  # the nulls of null replicates first, one a dataset
     assert places == [str(file.resolve()) for file in document_files]
     assert {cell.location["subject"] for cell in relative} == {"embedded"}
     assert [cell.key for cell in relative] == [cell.key for cell in small_study.plan(document_files)]

@@ -389,7 +389,7 @@ def test_penalties_are_0_on_the_diagonal_whatever_the_widths(place: tuple[Path, 
 def test_every_option_is_part_of_the_key(place: tuple[Path, Path], tmp_path: Path) -> None:
     folder, data = place
     keys = {cell.key for cell in planned(folder, data)}
-    assert len(keys) == 4
+    assert len(keys) == 5
     assert {cell.key for cell in planned(folder, data)} == keys
     moved = save_pixels(tmp_path / "quarters.npz", 200)
     assert {cell.key for cell in planned(folder, moved)} == keys  # the place is not part of it

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from transferstats.readers import LIMITED_GAP
 from transferstats.reporting import formats, wording
 from transferstats.reporting.data_limits import data_sentences, data_tables
 from transferstats.reporting.pictures import decay_fits, matrix_frame, slug
 from transferstats.reporting.sentences import capital, ended
 from transferstats.reporting.tables import Cell, Table, table, tidy_table
-from transferstats.results import AVERAGE, JUDGED, DatasetEvidence, Estimate, Evidence, Result
+from transferstats.results import AVERAGE, JUDGED, LIMITED_GAP, DatasetEvidence, Estimate, Evidence, Result
 
 KEYS = ("dataset", "world", "readout", "layer")
 MEASURES = {

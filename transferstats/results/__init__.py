@@ -16,7 +16,7 @@ from transferstats.results.decay import (
 from transferstats.results.description import Description
 from transferstats.results.estimate import Estimate
 from transferstats.results.estimates import AVERAGE, Estimates
-from transferstats.results.evidence import JUDGED, VERDICTS, Claim, DatasetEvidence, Evidence
+from transferstats.results.evidence import JUDGED, LIMITED_GAP, VERDICTS, Claim, DatasetEvidence, Evidence
 from transferstats.results.learning_curve import LearningCurve
 from transferstats.results.multiplicity import AdjustedTests
 from transferstats.results.null import NullTest, SharedLensTest
@@ -32,6 +32,7 @@ __all__ = [
     "AVERAGE",
     "COLUMNS",
     "JUDGED",
+    "LIMITED_GAP",
     "VERDICTS",
     "AdjustedTests",
     "Claim",

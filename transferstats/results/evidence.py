@@ -27,6 +27,10 @@ JUDGED: tuple[str, ...] = ("own", "shared", "generator")
 """Readouts whose lenses the claims rest on; other rungs of the ladder are only shown."""
 
 
+LIMITED_GAP = 0.2
+"""A lens is limited by its data where its training kl lies further below its held-out kl than this share of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim(Result):
     """One claim about one dataset (or their average), its estimate and its verdict.
