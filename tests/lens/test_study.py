@@ -210,7 +210,7 @@ def test_cells_find_their_files_from_any_folder(
     monkeypatch.chdir(document_files[0].parent)
     relative = small_study.plan([Path(file.name) for file in document_files])
     monkeypatch.chdir(tmp_path)
-    places = [cell.location["dataset"] for cell in relative[:2]]  # the nulls of null replicates first, one a dataset
+    places = [cell.location["dataset"] for cell in relative[:2]]  # nulls of nulls first, one a dataset
     assert places == [str(file.resolve()) for file in document_files]
     assert {cell.location["subject"] for cell in relative} == {"embedded"}
     assert [cell.key for cell in relative] == [cell.key for cell in small_study.plan(document_files)]

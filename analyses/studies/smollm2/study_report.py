@@ -258,7 +258,7 @@ def limits(grid: TransferGrid, evidence: Evidence) -> list[str]:
     study: dict[str, Any] = grid.provenance["study"]
     readouts = grid.certificates["readout"]
     # Lenses of other anchors or of fewer rows answer other questions.
-    judged = grid.certificates[(readouts != "tied") & [not split_name(name)[1] for name in readouts]]
+    judged = grid.certificates[(readouts != "tied") & readouts.map(lambda name: not split_name(name)[1])]
     documents = ", ".join(f"{data.name} {len(data.units)}" for data in grid.datasets)
     tokens = study["encoding"]["max_tokens"]
     seeds = min(len(data.seeds) for data in grid.datasets)
