@@ -202,7 +202,8 @@ def exceeds_null(ask: Ask) -> Iterator[Answer]:
         if refused:
             p_value, verdict, reason = float("nan"), "not tested", refused
         reason += f"; the null accounts for {100 * float(share.estimate):.0f} % of the mean penalty"
-        yield Answer("C3", title, estimand, one.dataset, one, p_value, verdict, reason)
+        caveats = (refused,) if refused else ()
+        yield Answer("C3", title, estimand, one.dataset, one, p_value, verdict, reason, caveats=caveats)
 
 
 def penalties_matter(ask: Ask) -> Iterator[Answer]:
@@ -235,6 +236,7 @@ def penalties_matter(ask: Ask) -> Iterator[Answer]:
         elif all(f"prior_{ask.grid.loss}" in data.baselines for data in ask.grid.datasets):
             reason += "; no share of the lenses' gain over the prior, because there are lenses that gain nothing"
         caveats = () if with_null else ("raw penalty: what a shared lens would show is not subtracted",)
+        caveats = (refused,) if refused else caveats
         bounds = (-ask.smallest, ask.smallest)
         title = f"Penalties are large enough to matter (smallest of interest {ask.smallest:g})"
         yield Answer("C4", title, estimand, one.dataset, one, p_value, verdict, reason, bounds, caveats)
@@ -301,6 +303,7 @@ def shared_lens_serves(ask: Ask) -> Iterator[Answer]:
             "within": f"the excess is inside \u00b1{ask.smallest:g} at every layer (Holm over layers)",
             "exceeds": f"the excess is beyond {ask.smallest:g} at one layer at least (Holm over layers)",
         }.get(test.verdict, f"the intervals of some layers reach both sides of {ask.smallest:g}")
+        refused = ""
         if test.over_null:
             refused = gate.refusal(
                 name, test.test.estimates[-1], test.verdict, lambda moved: layers_verdict(moved, ask.smallest)
@@ -308,7 +311,7 @@ def shared_lens_serves(ask: Ask) -> Iterator[Answer]:
             if refused:
                 p_value, verdict, reason = float("nan"), "not tested", refused
         bounds = (-ask.smallest, ask.smallest)
-        caveats = () if test.over_null else (RAW_EXCESS,)
+        caveats = (refused,) if refused else () if test.over_null else (RAW_EXCESS,)
         yield Answer("C7", title, estimand, name, worst, p_value, verdict, reason, bounds, caveats)
 
 

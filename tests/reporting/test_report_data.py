@@ -115,3 +115,20 @@ def test_the_figure_of_a_curve_can_be_asked_for(grid: TransferGrid) -> None:
     assert labels[-1] == "\u221e"
     assert len(labels) == 4
     assert "matplotlib" in sys.modules
+
+
+def test_a_refused_verdict_keeps_its_number_and_says_why_once(grid: TransferGrid) -> None:
+    """In the table the reason is a footnote, in words it follows the verdict; p is of no test, and not printed."""
+    data = grid.datasets[0]
+    assert data.null is not None
+    unchecked = replace(grid, datasets=(replace(data, sets={}, null=replace(data.null, null=None)),))
+    evidence = ts.evaluate(unchecked, 0.05)
+    claim = next(one for one in evidence.claims if one.key == "C3")
+    words = ts.sentence(claim)
+    assert "CI [0" in words
+    assert words.count("sweep the study with this version") == 1
+    assert "Holm" not in words
+    footnotes = " ".join(text for _, text in ts.table(evidence).footnotes)
+    assert "sweep the study with this version" in footnotes
+    told = content(evidence)
+    assert told.sentences[-1].startswith("For all of these:"), "what weakens every tested claim is said once"

@@ -158,17 +158,19 @@ def claim_sentence(x: Claim, without: frozenset[str] = frozenset()) -> str:
     verdict = (
         f"Verdict on \u201c{formats.legible(x.title).rstrip('.')}\u201d: {x.verdict}; {ended(_signed(x.reason))}"
     )
-    caveats = note_phrase("; ".join(text for text in x.caveats if text not in without))
+    said = [text for text in x.caveats if text not in without and text not in x.reason]
+    caveats = note_phrase("; ".join(said))
     if x.estimate is None:
         return head + verdict + caveats
     one = x.estimate
     kind = "two one-sided tests" if x.verdict == "within" else "test of the claim"
-    test = f"{formats.p_value(x.p_value)} ({kind}), {formats.p_value(x.p_adjusted, 'Holm-adjusted p')}"
+    test = f"; {formats.p_value(x.p_value)} ({kind}), {formats.p_value(x.p_adjusted, 'Holm-adjusted p')}"
+    test = "" if x.verdict == "not tested" else test
     region = ""
     if x.smallest is not None:
         region = f"; too small to matter: {wording.in_unit(wording.bounds(x.smallest), one.unit)}"
     lead = _lead(one) if one.terms[0] in DIRECTED else f"The {formats.legible(x.estimand)} was {quantity(one)}"
-    return f"{head}{lead}, {evidence_phrase(one, with_p=False)}; {test}{region}. {verdict}{caveats}"
+    return f"{head}{lead}, {evidence_phrase(one, with_p=False)}{test}{region}. {verdict}{caveats}"
 
 
 def _signed(reason: str) -> str:
@@ -178,7 +180,7 @@ def _signed(reason: str) -> str:
 
 def shared_caveats(claims: Sequence[Claim]) -> tuple[str, ...]:
     """Caveats that hold for every tested claim, in order."""
-    tested = [claim for claim in claims if claim.estimate is not None]
+    tested = [claim for claim in claims if claim.verdict != "not tested"]
     if len(tested) < 2:
         return ()
     common = set.intersection(*(set(claim.caveats) for claim in tested))
