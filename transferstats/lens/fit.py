@@ -180,7 +180,8 @@ def _overfits(trace: _Trace, problem: Problem, maps: Tensor, lenses: Translators
     The scatter of the first steps, which are the largest, raises both, and a lens comes back from it when steps
     grow smaller: from a good start held-out kl may rise by some percent first, and end far below.
     """
-    late = (trace.rises[maps] >= OVERFIT) & (kl > (1 + PARTED) * trace.best_kl[maps])
+    above = kl > (1 + PARTED) * trace.best_kl[maps]
+    late = (trace.rises[maps] >= OVERFIT) & above & ~trace.falling[maps]
     if not late.any():
         return late
     now, best = (problem.train_kl(one, maps=maps) for one in (lenses, trace.best.chosen(maps)))
@@ -223,7 +224,7 @@ class _Trace:
         self.best_kl, self.last_kl = start.kl.clone(), start.kl.clone()
         self.steps, self.rises = torch.zeros_like(self.best_kl), torch.zeros_like(self.best_kl)
         self.change = torch.full_like(self.best_kl, torch.inf)
-        self.converged = torch.zeros_like(self.best_kl).bool()
+        self.converged, self.falling = (torch.zeros_like(self.best_kl).bool() for _ in range(2))
 
     def record(self, maps: Tensor, lenses: Translators, kl: Tensor, step: int, plan: FitPlan) -> Tensor:
         """Take in the kl (g,) that some lenses have after ``step`` steps; which of them have settled (g,)."""
@@ -238,7 +239,8 @@ class _Trace:
         small = (plan.relative_tolerance * kl).clamp_min(plan.tolerance)
         fall = self.last_kl[maps] - kl
         flat = ((before - kl).abs() < small) & (fall.abs() < small)
-        settled = flat | ((self.rises[maps] >= PATIENCE) & ~(fall >= small))
+        self.falling[maps] = fall >= small
+        settled = flat | ((self.rises[maps] >= PATIENCE) & ~self.falling[maps])
         self.last_kl[maps] = kl
         self.converged[maps] = settled & kl.isfinite()
         self.best_kl[maps] = torch.where(better, kl, before)
