@@ -16,10 +16,9 @@ from transferstats.grid import TransferGrid
 from transferstats.lens_sets import BESIDE
 from transferstats.results import Estimate, Estimates
 from transferstats.results.gain import worse_than_prior
-from transferstats.stats.calibration import has_null_of_null, null_calibration
 from transferstats.stats.depth import depth_trend, gains_over_prior, penalty_share
 from transferstats.stats.estimation import estimate
-from transferstats.stats.gate import miscalibration
+from transferstats.stats.gate import Gate, Judge, gate
 from transferstats.stats.intervals import p_greater
 from transferstats.stats.null import layers_verdict, null_test, shared_lens_test
 from transferstats.stats.regression import regress
@@ -100,8 +99,11 @@ def _directional(one: Estimate, ask: Ask, sign: int) -> tuple[float, str, str]:
     return p_value, "inconclusive", f"the {level} includes 0"
 
 
-def _sized(estimates: Estimates, ask: Ask) -> Iterator[tuple[Estimate, float, str, str]]:
-    """(estimate, p, verdict, reason) against the smallest penalty of interest, one a dataset."""
+def _sized(estimates: Estimates, ask: Ask, *, signed: bool = False) -> Iterator[tuple[Estimate, float, str, str]]:
+    """(estimate, p, verdict, reason) against the smallest penalty of interest, one a dataset.
+
+    ``signed``: an estimate below -smallest contradicts the claim, instead of exceeding on the other side.
+    """
     test = relevance_test(estimates, smallest=ask.smallest)
     for one, verdict in zip(test.estimates, test.verdicts, strict=True):
         text = str(verdict.verdict)
@@ -111,42 +113,45 @@ def _sized(estimates: Estimates, ask: Ask) -> Iterator[tuple[Estimate, float, st
             "within": f"both one-sided tests put it inside \u00b1{ask.smallest:g}",
             "inconclusive": f"the interval reaches both sides of {ask.smallest:g}",
         }.get(text, one.note)
+        if signed and text == "exceeds" and int(verdict.direction) < 0:
+            text, reason = "contradicted", f"the interval lies below -{ask.smallest:g}"
         yield one, p_value, text if text != "undefined" else "inconclusive", reason
 
 
-@dataclass(frozen=True, slots=True)
-class _Gate:
-    """Whether verdicts over the null may be given: what the null of a null replicate finds, one member a dataset.
-
-    checks: None where the study has no such cell.
-    """
-
-    checks: Estimates | None
-
-    def refusal(self, name: str, one: Estimate, verdict: str, judge: Callable[[Estimate], str]) -> str:
-        """Why a verdict is not given; empty where it stands whatever the null errs by.
-
-        ``judge``: an estimate -> its verdict, direction included.
-        """
-        if self.checks is None:
-            return NO_CHECK
-        check = self.checks[name]
-        shifted = miscalibration(check).shifted(one)
-        if verdict == "inconclusive" or all(judge(moved) == judge(one) for moved in shifted):
-            return ""
-        worst = int(np.nanargmax(np.abs(np.atleast_1d(check.estimate))))
-        term = check.pick(worst)
-        found = f"{float(term.estimate):.3g} [{float(term.conf_low):.3g}, {float(term.conf_high):.3g}]"
-        return (
-            f"the null is not calibrated here: in a null replicate, where nothing is, it finds {found}, and the "
-            f"verdict ({verdict}) does not stand without it; more training tokens are needed"
-        )
+def _refusal(found: Gate, name: str, one: Estimate, verdict: str, judge: Judge) -> str:
+    """Why a verdict over the null is not given; empty where it stands whatever the null is seen to err by."""
+    if name not in found.checks:
+        return NO_CHECK
+    if verdict == "inconclusive" or found.error(name).stands(one, judge):
+        return ""
+    term = found.worst(name)
+    where = "" if term.terms[0] == "mean" else f" at {term.terms[0]}"
+    size = f"{float(term.estimate):.3g} [{float(term.conf_low):.3g}, {float(term.conf_high):.3g}]"
+    return (
+        f"the null is not calibrated here: in a null replicate, where nothing is, it finds {size}{where}, and the "
+        f"verdict ({verdict}) does not stand without it; more training tokens may help"
+    )
 
 
-def _gate(grid: TransferGrid, level: float, *, readout: str | None = None) -> _Gate:
-    if not has_null_of_null(grid):
-        return _Gate(None)
-    return _Gate(null_calibration(grid, "mean", readout=readout, conf_level=level).excess)
+def _doubt(found: Gate, name: str, one: Estimate, verdict: str, judge: Judge) -> tuple[str, ...]:
+    """What the check of the null leaves open for a verdict that is given."""
+    if verdict in ("inconclusive", "not tested") or found.error(name, seen=False).stands(one, judge):
+        return ()
+    return (
+        "the check of the null shows no error, but does not exclude one with which this verdict would not stand: "
+        "more null replicates would tell",
+    )
+
+
+def _over_null(
+    found: Gate, answer: tuple[Estimate, float, str, str], judge: Judge
+) -> tuple[float, str, str, tuple[str, ...]]:
+    """(p, verdict, reason, caveats) of an answer (estimate, p, verdict, reason), once the gate has seen it."""
+    one, p_value, verdict, reason = answer
+    refused = _refusal(found, one.dataset, one, verdict, judge)
+    if refused:
+        return float("nan"), "not tested", refused, (refused,)
+    return p_value, verdict, reason, _doubt(found, one.dataset, one, verdict, judge)
 
 
 def loss_falls(ask: Ask) -> Iterator[Answer]:
@@ -195,14 +200,17 @@ def exceeds_null(ask: Ask) -> Iterator[Answer]:
     if any(data.null is None for data in ask.grid.datasets):
         yield from _untested(ask, "C3", title, estimand, NO_NULL)
         return
-    test, gate = null_test(ask.grid, "mean", conf_level=ask.conf_level), _gate(ask.grid, ask.conf_level)
+    test, checked = (
+        null_test(ask.grid, "mean", conf_level=ask.conf_level),
+        gate(ask.grid, conf_level=ask.conf_level),
+    )
     for one, share in zip(test.excess, test.share, strict=True):
-        p_value, verdict, reason = _directional(one, ask, 1)
-        refused = gate.refusal(one.dataset, one, verdict, lambda moved: _directional(moved, ask, 1)[1])
-        if refused:
-            p_value, verdict, reason = float("nan"), "not tested", refused
-        reason += f"; the null accounts for {100 * float(share.estimate):.0f} % of the mean penalty"
-        caveats = (refused,) if refused else ()
+        found = (one, *_directional(one, ask, 1))
+        p_value, verdict, reason, caveats = _over_null(
+            checked, found, lambda moved: _directional(moved, ask, 1)[1]
+        )
+        if np.isfinite(share.estimate):
+            reason += f"; the null accounts for {100 * float(share.estimate):.0f} % of the mean penalty"
         yield Answer("C3", title, estimand, one.dataset, one, p_value, verdict, reason, caveats=caveats)
 
 
@@ -216,16 +224,17 @@ def penalties_matter(ask: Ask) -> Iterator[Answer]:
         estimates = estimate(ask.grid, "mean", conf_level=ask.conf_level)
         estimand = "mean of the off-diagonal penalties"
     shares = _shares(ask)
-    gate = _gate(ask.grid, ask.conf_level)
+    checked = gate(ask.grid, conf_level=ask.conf_level)
 
     def judge(moved: Estimate) -> str:
-        return f"{next(_sized(Estimates((moved,)), ask))[2]} {np.sign(moved.estimate)}"
+        return next(_sized(Estimates((moved,)), ask, signed=True))[2]
 
-    for one, p_value, verdict, reason in _sized(estimates, ask):
-        refused = gate.refusal(one.dataset, one, verdict, judge) if with_null else ""
-        if refused:
-            p_value, verdict, reason = float("nan"), "not tested", refused
-        if one.dataset in shares:
+    for found in _sized(estimates, ask, signed=with_null):
+        one, p_value, verdict, reason = found
+        caveats: tuple[str, ...] = ("raw penalty: what a shared lens would show is not subtracted",)
+        if with_null:
+            p_value, verdict, reason, caveats = _over_null(checked, found, judge)
+        if one.dataset in shares and np.isfinite(shares[one.dataset].conf_low):
             share = shares[one.dataset]
             reason += (
                 f"; the raw penalty is {100 * float(share.estimate):.1f} % "
@@ -235,8 +244,6 @@ def penalties_matter(ask: Ask) -> Iterator[Answer]:
             reason += f": {worse}" if (worse := worse_than_prior(share)) else ""
         elif all(f"prior_{ask.grid.loss}" in data.baselines for data in ask.grid.datasets):
             reason += "; no share of the lenses' gain over the prior, because there are lenses that gain nothing"
-        caveats = () if with_null else ("raw penalty: what a shared lens would show is not subtracted",)
-        caveats = (refused,) if refused else caveats
         bounds = (-ask.smallest, ask.smallest)
         title = f"Penalties are large enough to matter (smallest of interest {ask.smallest:g})"
         yield Answer("C4", title, estimand, one.dataset, one, p_value, verdict, reason, bounds, caveats)
@@ -294,7 +301,6 @@ def shared_lens_serves(ask: Ask) -> Iterator[Answer]:
         return
     for name in _names(ask):
         grid = ask.grid if name == "average" else ask.grid.with_datasets([name])
-        gate = _gate(grid, ask.conf_level, readout="shared")
         test = shared_lens_test(grid, ask.smallest, conf_level=ask.conf_level)
         p_value = test.p_within if test.verdict == "within" else test.p_exceeds
         worst = test.largest
@@ -302,16 +308,15 @@ def shared_lens_serves(ask: Ask) -> Iterator[Answer]:
         reason = {
             "within": f"the excess is inside \u00b1{ask.smallest:g} at every layer (Holm over layers)",
             "exceeds": f"the excess is beyond {ask.smallest:g} at one layer at least (Holm over layers)",
-        }.get(test.verdict, f"the intervals of some layers reach both sides of {ask.smallest:g}")
-        refused = ""
+        }.get(test.verdict, f"not inside \u00b1{ask.smallest:g} at every layer, nor clearly above it at any")
+        caveats: tuple[str, ...] = (RAW_EXCESS,)
         if test.over_null:
-            refused = gate.refusal(
-                name, test.test.estimates[-1], test.verdict, lambda moved: layers_verdict(moved, ask.smallest)
+            found = (replace(test.test.estimates[-1], dataset=name), p_value, verdict, reason)
+            checked = gate(grid, conf_level=ask.conf_level, readout="shared")
+            p_value, verdict, reason, caveats = _over_null(
+                checked, found, lambda moved: layers_verdict(moved, ask.smallest)
             )
-            if refused:
-                p_value, verdict, reason = float("nan"), "not tested", refused
         bounds = (-ask.smallest, ask.smallest)
-        caveats = (refused,) if refused else () if test.over_null else (RAW_EXCESS,)
         yield Answer("C7", title, estimand, name, worst, p_value, verdict, reason, bounds, caveats)
 
 

@@ -114,7 +114,10 @@ def _claims(answers: Iterable[Answer], grid: TransferGrid, conf_level: float) ->
     # Lenses of another anchor answer the same questions again: a family of their own.
     for dataset, anchor in dict.fromkeys((answer.dataset, _is_anchored(answer)) for answer in listed):
         family = [one for one in listed if one.dataset == dataset and _is_anchored(one) == anchor]
-        values = adjusted_p([answer.p_value for answer in family])
+        # Claims whose verdict was refused count in the number of tests: they are refused because of what they say.
+        refused = [one.verdict == "not tested" and one.estimate is not None for one in family]
+        values = adjusted_p([1.0 if no else one.p_value for one, no in zip(family, refused, strict=True)])
+        values = np.where(refused, np.nan, values)
         adjusted |= {(dataset, one.key): float(p) for one, p in zip(family, values, strict=True)}
     for one in listed:
         p_adjusted = adjusted[one.dataset, one.key]
@@ -248,7 +251,11 @@ def _references(data: DatasetLosses, loss: str) -> Mapping[str, Any]:
 
 def _extras(ask: Ask, grid: TransferGrid, data: DatasetLosses) -> dict[str, Any]:
     level, loss = ask.conf_level, ask.grid.loss
-    extras: dict[str, Any] = {"plan": _plan(grid, data, ask)}
+    extras: dict[str, Any] = {}
+    if np.isfinite(
+        estimate(grid, "mean", conf_level=level).headline.conf_low
+    ):  # else there is nothing to plan from
+        extras["plan"] = _plan(grid, data, ask)
     for rung in rungs_of(data, loss):
         extras[f"gap_{rung}"] = gap_closed(grid, rung, conf_level=level).headline
     if SIMILARITY in grid.similarities.get(data.name, {}) and grid.n_layers > 2:

@@ -182,6 +182,11 @@ def dataset_from_outputs(name: str, outputs: Mapping[tuple[str, int], CellOutput
 
 
 def _dataset_with_null(name: str, group: list[StoredCell]) -> DatasetLosses:
+    worlds = {cell.config["world"] for cell in group}
+    if "observed" not in worlds or ("null of null" in worlds and "null" not in worlds):
+        raise StoreError(
+            f"dataset {name!r} has cells of {', '.join(sorted(worlds))} and lacks those they belong to"
+        )
     made: DatasetLosses | None = None
     for world in ("null of null", "null", "observed"):  # each is the null of the next
         cells = [cell for cell in group if cell.config["world"] == world]

@@ -54,9 +54,10 @@ def write_report(frame: pd.DataFrame, out: Path, *, table: str, smallest: float)
 def answers(group: pd.DataFrame) -> dict[str, tuple[int, int]]:
     """question -> (yes, studies asked): refused verdicts are counted, and then left out."""
     given, shared = group[group["c4"] != "not tested"], group[group["c7"] != "not tested"]
+    tested = group[group["c3"] != "not tested"]
     return {
         "refused": (len(group) - len(given), len(group)),
-        "p_excess": (int((given["p_excess"] < 0.05).sum()), len(given)),
+        "p_excess": (int((tested["p_excess"] < 0.05).sum()), len(tested)),
         "exceeds": (int((given["c4"] == "exceeds").sum()), len(given)),
         "refused_shared": (len(group) - len(shared), len(group)),
         "p_shared": (int((shared["p_shared"] < 0.05).sum()), len(shared)),

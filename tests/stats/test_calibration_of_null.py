@@ -13,7 +13,7 @@ from transferstats.grid import DatasetLosses, TransferGrid
 from transferstats.results import Claim, Estimate
 from transferstats.simulation import true_penalty
 from transferstats.stats.crossed import Labels, Piece, VarianceParts
-from transferstats.stats.gate import miscalibration
+from transferstats.stats.gate import Gate, gate
 from transferstats.stats.intervals import p_greater
 from transferstats.stats.multiplicity import adjusted_p
 from transferstats.stats.null import largest_term
@@ -85,8 +85,9 @@ def test_a_verdict_that_the_null_could_have_made_is_not_given(grid: TransferGrid
 
 
 def test_a_verdict_that_stands_without_what_the_null_errs_by_is_given(grid: TransferGrid) -> None:
-    """By its own null, this null is too small by most of itself; the excess is more than twice the null."""
-    small = scaled_null_of_null(grid, 0.2)
+    """By its own null, this null is too small by a third of itself; the excess is more than twice the null."""
+    precise = ts.simulate_grid(true_penalty(5), n_seeds=8, n_units=200, n_null=8, regime="unit", rng=8).grid
+    small = scaled_null_of_null(precise, 0.7)
     assert ts.null_calibration(small).calibrated() is False
     assert claims(small)["C3"].verdict == "supported"
 
@@ -136,8 +137,110 @@ def test_its_lower_limit_lies_above_a_bound_exactly_where_holm_says_exceeds() ->
         assert (float(largest_term(one, "layers").conf_low) > 0.2) == bool(np.min(p) < 0.025)
 
 
+def test_no_correction_is_needed_above_but_no_layer_may_be_unknown() -> None:
+    """The largest upper limit is no less than that of the truly largest; a layer without one leaves it open."""
+    one = vector(np.array([0.1, 0.2, 0.15]), 0.04)
+    found = largest_term(one, "layers")
+    assert float(found.conf_high) == float(np.max(one.conf_high))
+    assert float(found.conf_low) < float(np.max(one.conf_low))
+    assert float(found.p_value) == pytest.approx(min(1.0, 3 * float(one.p_value[1])))
+    gap = replace(one, conf_high=np.array([0.5, np.nan, 0.4]))
+    assert np.isnan(largest_term(gap, "layers").conf_high)
+
+
+def known(*values: float, variance: float = 1e-4) -> Gate:
+    """A gate whose checks of datasets "a", "b", ... have these excesses, and their average."""
+    names = [*"abcdef"[: len(values)], *(["average"] if len(values) > 1 else [])]
+    checks = [*values, *([float(np.mean(values))] if len(values) > 1 else [])]
+    one = {name: vector(np.array([value]), variance) for name, value in zip(names, checks, strict=True)}
+    return Gate(one, dict.fromkeys(one, 1.0))
+
+
 def test_a_check_without_an_interval_shifts_nothing() -> None:
-    one = vector(np.array([0.1, 0.2]), 0.0)
-    error = miscalibration(one)
+    error = Gate({"a": vector(np.array([0.1, 0.2]), 0.0)}, {"a": 1.0}).error("a")
     assert not error.too_small.any()
     assert not error.too_large.any()
+
+
+def test_an_average_errs_by_no_less_than_its_datasets() -> None:
+    """One null errs clearly, the other is not known well: their average shows nothing, and is shifted too."""
+    checks = {"a": vector(np.array([0.115]), 1e-6), "b": vector(np.array([-0.01]), 4e-3)}
+    checks["average"] = vector(np.array([0.053]), 1e-3)
+    found = Gate(checks, dict.fromkeys(checks, 1.0))
+    alone, whole = found.error("a").too_small[0], found.error("average").too_small[0]
+    assert alone > 0.115
+    assert whole == pytest.approx(alone / 2)
+    assert not known(0.0, 0.0).error("average").too_small.any()
+
+
+def test_what_is_not_seen_may_still_be_there() -> None:
+    found = known(0.005)
+    assert not found.error("a").too_small.any()
+    assert found.error("a", seen=False).too_small[0] == pytest.approx(float(found.checks["a"].conf_high[0]))
+
+
+def test_a_share_that_the_null_lacks_is_larger_where_penalties_are(grid: TransferGrid) -> None:
+    """The excess over its own null is taken times penalty over null, 3.3 in this simulation."""
+    small = scaled_null_of_null(grid, 0.2)
+    found = gate(small, conf_level=0.95)
+    name = small.datasets[0].name
+    high = float(found.checks[name].conf_high)
+    assert found.ratios[name] == pytest.approx(1 / 0.3, rel=0.15)
+    assert found.error(name).too_small[0] == pytest.approx(found.ratios[name] * high)
+
+
+def test_within_stands_where_only_the_sign_turns() -> None:
+    """An excess of .001 less a check of .0012 is as small as before."""
+    one = vector(np.array([0.001]), 1e-6)
+    error = known(0.0012, variance=1e-8).error("a")
+    assert error.too_small[0] > 0
+    inside = lambda moved: "within" if abs(float(moved.estimate[0])) < 0.01 else "other"  # noqa: E731
+    assert error.stands(one, inside)
+
+
+def test_one_dataset_without_a_check_costs_the_others_nothing() -> None:
+    grids = [ts.simulate_grid(n_seeds=4, n_units=30, n_null=4, datasets=("x", "y"), rng=3).grid]
+    x, y = grids[0].datasets
+    assert y.null is not None
+    mixed = replace(grids[0], datasets=(x, replace(y, null=replace(y.null, null=None))))
+    verdicts = {(one.key, one.dataset): one.verdict for one in ts.evaluate(mixed, 0.02).claims}
+    for key in ("C3", "C4", "C7"):
+        assert verdicts[key, "x"] != "not tested", key
+        assert verdicts[key, "y"] == verdicts[key, "average"] == "not tested", key
+
+
+def test_less_than_one_right_lens_would_show_is_no_large_penalty(grid: TransferGrid) -> None:
+    """A null far above the penalties: C4 is contradicted, not exceeded on the other side."""
+    data = grid.datasets[0]
+    assert data.null is not None
+    assert data.null.null is not None
+    large = replace(_times(data.null, 8.0), null=_times(data.null.null, 8.0))
+    found = claims(replace(grid, datasets=(replace(data, null=large),)))
+    assert found["C4"].verdict in ("contradicted", "not tested")
+    assert found["C4"].verdict != "exceeds"
+    assert "lies below" in found["C4"].reason or found["C4"].verdict == "not tested"
+
+
+def _times(data: DatasetLosses, factor: float) -> DatasetLosses:
+    own = np.diagonal(data.losses["kl"], axis1=2, axis2=3)[:, :, None, :]
+    return replace(data, null=None, losses={**data.losses, "kl": own + factor * (data.losses["kl"] - own)})
+
+
+def test_refused_claims_count_in_the_number_of_tests(grid: TransferGrid) -> None:
+    data = grid.datasets[0]
+    assert data.null is not None
+    bare = replace(grid, datasets=(replace(data, null=replace(data.null, null=None)),))
+    whole, refused = claims(grid), claims(bare)
+    assert np.isnan(refused["C3"].p_adjusted)
+    assert refused["C6"].p_adjusted >= whole["C6"].p_adjusted
+
+
+def test_penalties_of_exactly_zero_are_evaluated() -> None:
+    """Lenses that never left the shared one: no interval, no plan, no verdict, and no crash."""
+    base = ts.simulate_grid(n_seeds=3, n_units=15, n_null=3, rng=2).grid
+    data = base.datasets[0]
+    own = np.diagonal(data.losses["kl"], axis1=2, axis2=3)[:, :, None, :]
+    same = replace(data, losses={"kl": np.broadcast_to(own, data.losses["kl"].shape).copy()})
+    found = claims(replace(base, datasets=(same,)))
+    assert found["C2"].verdict == "inconclusive"
+    assert "nan" not in found["C3"].reason + found["C4"].reason

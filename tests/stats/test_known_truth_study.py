@@ -97,8 +97,12 @@ def test_published_studies_are_not_run_again(tmp_path: Path) -> None:
     from known_truth import TABLE, Task, collect
 
     name = Task("trap", 0.0, 48, 0.5, 2).name
-    pd.DataFrame({"study": [name], "algorithm": [10]}).to_csv(tmp_path / TABLE, index=False)
+    pd.DataFrame({"study": [name], "algorithm": [10], "c7": ["inconclusive"]}).to_csv(
+        tmp_path / TABLE, index=False
+    )
     assert list(collect(tmp_path / "nothing", tmp_path / TABLE)["study"]) == [name]
+    pd.DataFrame({"study": [name], "algorithm": [9], "c7": ["inconclusive"]}).to_csv(tmp_path / TABLE, index=False)
+    assert collect(tmp_path / "nothing", tmp_path / TABLE).empty, "another version answered another question"
 
 
 def test_rows_follow_from_width_and_ratio() -> None:

@@ -103,7 +103,7 @@ def test_two_shares_cannot_tell_and_say_so() -> None:
     found = ts.learning_curve(grid_with_curve({"1/2": 500.0, "": 1000.0}), "mean")
     assert found.departure is None
     assert found.follows() is None
-    assert "two points cannot tell" in ts.sentence(found)
+    assert "these points cannot tell" in ts.sentence(found)
 
 
 def test_a_part_of_as_many_rows_adds_nothing() -> None:

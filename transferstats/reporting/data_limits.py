@@ -36,7 +36,7 @@ def curve_sentence(x: LearningCurve) -> str:
     )
     follows = x.follows()
     if follows is None:
-        return f"{text}, if it falls in proportion to one over the rows, which two points cannot tell."
+        return f"{text}, if it falls in proportion to one over the rows, which these points cannot tell."
     if follows:
         return f"{text}, if it falls in proportion to one over the rows; the three points do not contradict that."
     assert x.departure is not None
@@ -55,9 +55,15 @@ def calibration_sentence(x: NullCalibration) -> str:
     verdict = x.calibrated()
     if verdict is None:
         return f"Whether the null is calibrated here cannot be told ({found})."
+    if not verdict:
+        return (
+            "The null was not calibrated here: another of its replicates, treated as observed, differs from a "
+            f"null of its own ({found})."
+        )
+    largest = formats.number(float(np.max(np.abs([one.conf_low, one.conf_high]))))
     return (
-        f"The null was {'' if verdict else 'not '}calibrated here: treated as observed, one of its replicates "
-        f"{'shows nothing beyond' if verdict else 'differs from'} a null of its own ({found})."
+        "The null was calibrated here, as far as one run can tell: another of its replicates, treated as "
+        f"observed, shows nothing beyond a null of its own ({found}); an error of up to {largest} is not excluded."
     )
 
 

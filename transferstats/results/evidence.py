@@ -42,7 +42,7 @@ class Claim(Result):
     estimate: the scalar estimate behind the verdict, or None when not tested.
     smallest: bounds of the region "too small to matter", in the estimate's unit, or None.
     p_value: of the test that the verdict rests on (one-sided where the claim has a direction).
-    p_adjusted: Holm over the tested claims of the study.
+    p_adjusted: Holm over the claims of one dataset (or of the average) and one start of own lenses.
     verdict: one of :data:`VERDICTS`. reason: why this verdict, in one sentence.
     caveats: what weakens it (lenses that did not converge, few seeds, ...).
     """

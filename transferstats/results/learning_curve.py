@@ -62,11 +62,11 @@ class LearningCurve(Result):
         return float(np.mean([rows[index] for rows in self.rows_of.values()]))
 
     def follows(self, member: int = -1) -> bool | None:
-        """Whether the three points agree with c / n; None where there are two, or no interval."""
+        """Whether the three points agree with c / n (Bonferroni over terms); None with two, or no interval."""
         if self.departure is None or not np.isfinite(self.departure[member].p_value).all():
             return None
-        alpha = 1 - self.departure[member].conf_level
-        return bool((self.departure[member].p_value >= alpha).all())
+        one = self.departure[member]
+        return bool((one.p_value >= (1 - one.conf_level) / len(one.terms)).all())
 
     def tidy(self) -> pd.DataFrame:
         """One row a dataset, share and term; extra columns: share and training_rows."""

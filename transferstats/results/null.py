@@ -83,9 +83,9 @@ class SharedLensTest(Result):
     verdict: "within" (at every layer), "exceeds" (above, at some layer) or "inconclusive", simultaneously over
         layers.
     p_within, p_exceeds: of the whole claim: the largest adjusted p_within, the smallest adjusted p_exceeds.
-    largest: the largest excess over layers of the headline. It was picked, so its limits are simultaneous over the
-        layers: the largest lower and the largest upper Bonferroni limit, between which the largest true excess
-        lies at ``conf_level``; its lower limit lies above ``smallest`` where the verdict is "exceeds".
+    largest: the largest excess over layers of the headline. It was picked, so its limits are those of the largest
+        true excess, whichever layer has it: the largest lower Bonferroni limit, which lies above ``smallest``
+        where the verdict is "exceeds", and the largest upper limit.
     """
 
     test: RelevanceTest

@@ -1,9 +1,9 @@
 """The null's own null: does the shared-lens null find nothing where nothing is?
 
-One null replicate is treated as observed: its targets, for which one lens is right at every layer, are replaced
-by those of a null of its own, and lenses are fitted again. The excess of the null replicates over that one is 0 if
-the null is right on this network. One run has no scatter of its own; it is given that of the R null replicates,
-whose pipeline it shares:
+Another null replicate, on the fold of the first, is treated as observed: its targets, for which one lens is right
+at every layer, are replaced by those of a null of its own, and lenses are fitted to these. The excess of the null
+replicates over that run is 0 if the null is right on this network. One run has no scatter of its own; it is given
+that of the R null replicates, whose pipeline it shares:
 
     half-width^2 = t_{R-1}^2 s^2 (1 / R + 1) + t_{N-1}^2 max(var(d_i) / N - (1 + R) E, 0)
 
@@ -25,7 +25,7 @@ from transferstats.stats.crossed import Piece, VarianceParts, labels_of, varianc
 from transferstats.stats.estimation import with_average
 from transferstats.stats.influence import FloatArray, Influence, excess_influence, influence_table
 from transferstats.stats.intervals import check_conf_level
-from transferstats.stats.samples import LossSample, excess_sample, layer_terms, loss_sample
+from transferstats.stats.samples import LossSample, excess_sample, layer_terms, loss_sample, null_sample
 from transferstats.stats.statistics import StatisticLike
 
 METHOD = "paired null of a null replicate"
@@ -83,6 +83,7 @@ def _samples(data: DatasetLosses, loss: str, readout: str | None, cluster: bool)
             f"dataset {data.name!r} has no null of a null replicate: plan the study with null replicates, and "
             "sweep it with this version"
         )
+    null_sample(data.null, loss, cluster=cluster)  # the same units, clusters and tokens
     worlds = (data.null, data.null.null)
     if readout is not None:
         first, second = (excess_sample(one, loss, readout, cluster=cluster) for one in worlds)

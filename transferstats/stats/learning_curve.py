@@ -15,6 +15,7 @@ import numpy as np
 
 from transferstats.errors import DesignError
 from transferstats.grid import DatasetLosses, TransferGrid
+from transferstats.lens_sets import BESIDE
 from transferstats.results.estimates import Estimates
 from transferstats.results.learning_curve import LearningCurve
 from transferstats.stats.crossed import Labels, Piece, labels_of, variance_parts
@@ -23,6 +24,9 @@ from transferstats.stats.influence import excess_influence
 from transferstats.stats.intervals import check_conf_level
 from transferstats.stats.samples import LossSample, excess_sample, layer_terms, loss_sample
 from transferstats.stats.statistics import StatisticLike, as_statistic
+
+MOST = 0.9
+"""A part with more of the rows of the next larger one than this tells nothing about the number of rows."""
 
 WHOLE = "1"
 """Name of the whole fold among its shares."""
@@ -45,18 +49,22 @@ class _Curve:
 def shares_of(grid: TransferGrid) -> tuple[str, ...]:
     """Names of the parts of a fold, less than the whole, that have lenses of their own, fewest rows first.
 
-    A part with as many rows as another adds nothing, and is left out.
+    A part with nearly as many rows as the next larger one, in any dataset, adds nothing, and is left out.
     """
-    first = grid.datasets[0]
     if not all(data.training_rows for data in grid.datasets):
         return ()
     rows = {
-        name: tuple(float(np.mean(data.sets[name].training_rows)) for data in grid.datasets)
+        name: np.array([np.mean(data.sets[name].training_rows) for data in grid.datasets])
         for name in grid.lens_sets
-        if first.sets[name].training_rows and first.sets[name].training_rows != first.training_rows
+        if name != BESIDE
     }
-    ordered = sorted(rows, key=lambda name: rows[name])
-    return tuple(name for index, name in enumerate(ordered) if index == 0 or rows[name] > rows[ordered[index - 1]])
+    whole = np.array([np.mean(data.training_rows) for data in grid.datasets])
+    kept: list[str] = []
+    for name in sorted(rows, key=lambda one: float(rows[one].sum()), reverse=True):
+        above = rows[kept[-1]] if kept else whole
+        if (rows[name] <= MOST * above).all():
+            kept.append(name)
+    return tuple(reversed(kept))
 
 
 def learning_curve(
@@ -127,7 +135,8 @@ def _curve(data: DatasetLosses, shares: tuple[str, ...], loss: str, readout: str
         else excess_sample(one, loss, readout, cluster=cluster)
         for one in parts
     ]
-    return _Curve(tuple(samples), tuple(float(np.mean(one.training_rows)) for one in parts))
+    # What falls like c / n averages over seeds like 1 / n, so their numbers of rows do.
+    return _Curve(tuple(samples), tuple(float(1 / np.mean(1 / np.asarray(one.training_rows))) for one in parts))
 
 
 def _unlimited(rows: tuple[float, ...]) -> tuple[float, ...]:

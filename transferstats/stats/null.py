@@ -369,7 +369,7 @@ def _simultaneous(test: RelevanceTest, raw: Estimates, over_null: bool) -> Share
         over_null=over_null,
         verdict=whole,
         p_within=float("nan") if undefined else float(np.max(last.p_within)),
-        p_exceeds=float("nan") if undefined else float(np.min(last.p_exceeds)),
+        p_exceeds=float(np.nanmin(last.p_exceeds)) if np.isfinite(last.p_exceeds).any() else float("nan"),
         largest=largest_term(test.estimates[-1], "layers"),
     )
 
@@ -377,8 +377,9 @@ def _simultaneous(test: RelevanceTest, raw: Estimates, over_null: bool) -> Share
 def largest_term(estimate: Estimate, noun: str) -> Estimate:
     """The largest term of a vector estimate, with limits that hold for the largest of the true values.
 
-    Each term's interval is taken at 1 - alpha / m (Bonferroni). All m hold at once at 1 - alpha, and then the
-    largest true value lies between the largest lower and the largest upper limit, whichever term it belongs to.
+    Below: the largest of the lower limits of m intervals at 1 - alpha / m (Bonferroni), which all hold at once.
+    Above: the largest of the upper limits of plain intervals, because it is no less than the upper limit of the
+    term that truly is the largest, whichever was picked. No upper limit where a term has none.
     """
     count = len(estimate.terms)
     if np.isnan(estimate.estimate).all():
@@ -386,11 +387,13 @@ def largest_term(estimate: Estimate, noun: str) -> Estimate:
     index = int(np.nanargmax(estimate.estimate))
     picked = estimate.pick(
         index,
-        f"largest of {count} {noun}, at {estimate.terms[index]}; limits simultaneous over {noun} (Bonferroni)",
+        f"largest of {count} {noun}, at {estimate.terms[index]}; limits hold for the largest (Bonferroni below)",
     )
     level = 1 - (1 - estimate.conf_level) / count
     every = interval_from_parts(estimate.estimate, estimate.parts, estimate.dfs, conf_level=level)
     if np.isnan(every.conf_low).all():
         return picked
-    low, high = np.asarray(np.nanmax(every.conf_low)), np.asarray(np.nanmax(every.conf_high))
-    return replace(picked, conf_low=low, conf_high=high, method=f"{picked.method}, simultaneous over {noun}")
+    low, high = np.asarray(np.nanmax(every.conf_low)), np.asarray(np.max(estimate.conf_high))
+    p_value = np.asarray(np.fmin(1.0, count * picked.p_value))
+    method = f"{picked.method}, simultaneous over {noun}"
+    return replace(picked, conf_low=low, conf_high=high, p_value=p_value, method=method)
