@@ -47,12 +47,14 @@ class LearningCurve(Result):
     def rows(self) -> Iterator[dict[str, Any]]:
         """One mapping a dataset, share and term; then what follows from them."""
         for share, estimates in zip(self.shares, self.points, strict=True):
+            part = "all rows" if share == self.shares[-1] else f"{share} of the rows"
             for row in estimates.rows():
-                yield {**row, "share": share, "training_rows": self._rows(row["dataset"], share)}
+                known = {"share": share, "training_rows": self._rows(row["dataset"], share)}
+                yield {**row, "term": f"{row['term']}, {part}", **known}
         derived = {UNLIMITED: self.unlimited, DOUBLED: self.doubled, DEPARTURE: self.departure}
         for name, found in derived.items():
             for row in found.rows() if found is not None else ():
-                yield {**row, "share": name, "training_rows": float("nan")}
+                yield {**row, "term": f"{row['term']}, {name}", "share": name, "training_rows": float("nan")}
 
     def _rows(self, dataset: str, share: str) -> float:
         """Training rows of a dataset, or the mean of all datasets."""
