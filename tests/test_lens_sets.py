@@ -251,9 +251,12 @@ def test_a_store_from_before_disagreement_and_sets_still_reads(
     assert without.with_seeds(["1"]).datasets[0].training_rows == ()
 
 
-def test_cells_of_a_world_that_nobody_knows_are_refused(outputs: dict[tuple[str, int], CellOutput]) -> None:
-    with pytest.raises(StoreError, match="dataset 'simulated' has no cell of a world that is known"):
-        dataset_from_outputs("simulated", {("other", 0): outputs["observed", 0]})
+def test_cells_without_those_they_belong_to_are_refused(outputs: dict[tuple[str, int], CellOutput]) -> None:
+    """Null losses must not pass for observed ones, nor a null of a null for the null of what was observed."""
+    one = outputs["observed", 0]
+    for worlds in (("other",), ("null",), ("observed", "null of null")):
+        with pytest.raises(StoreError, match=rf"has cells of {', '.join(sorted(worlds))} and lacks"):
+            dataset_from_outputs("simulated", {(world, 0): one for world in worlds})
 
 
 def test_a_set_of_other_seeds_or_units_is_refused(grid: TransferGrid) -> None:

@@ -192,8 +192,7 @@ def _dataset_with_null(name: str, group: list[StoredCell]) -> DatasetLosses:
         cells = [cell for cell in group if cell.config["world"] == world]
         if cells:
             made = _with_null(_dataset_of(name, cells), made)
-    if made is None:
-        raise StoreError(f"dataset {name!r} has no cell of a world that is known")
+    assert made is not None, "there are observed cells"
     return made
 
 
