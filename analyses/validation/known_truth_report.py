@@ -67,7 +67,7 @@ def answers(group: pd.DataFrame) -> dict[str, tuple[int, int]]:
 
 def covered(group: pd.DataFrame, name: str) -> tuple[int, int]:
     """(intervals that include 0, intervals)."""
-    known = group[group[f"{name}_low"].notna()]
+    known = group[group[f"{name}_low"].notna() & group[f"{name}_high"].notna()]
     return int(((known[f"{name}_low"] <= 0) & (known[f"{name}_high"] >= 0)).sum()), len(known)
 
 
