@@ -27,7 +27,7 @@ from transferstats.stats.relevance import relevance_test
 SIMILARITY = "covariance"  # the layer similarity of the tuned-lens paper
 NO_NULL = "the study has no shared-lens null replicates"
 NO_CHECK = (
-    "nothing tells whether the null is right on this network, because no null was made of one of its replicates: "
+    "nothing tells whether the null is right on this network, because no null was made of a null replicate: "
     "sweep the study with this version"
 )
 NO_SHARED = "the study has no shared lens"
@@ -58,7 +58,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A claim about one dataset before adjustment for the number of claims."""
+    """A claim about one dataset before adjustment for the number of claims.
+
+    beside: about the second set of own lenses, with another start.
+    """
 
     key: str
     title: str
@@ -70,6 +73,7 @@ class Answer:
     reason: str
     smallest: tuple[float, float] | None = None
     caveats: tuple[str, ...] = ()
+    beside: bool = False
 
 
 Question = Callable[[Ask], Iterator[Answer]]
@@ -200,10 +204,8 @@ def exceeds_null(ask: Ask) -> Iterator[Answer]:
     if any(data.null is None for data in ask.grid.datasets):
         yield from _untested(ask, "C3", title, estimand, NO_NULL)
         return
-    test, checked = (
-        null_test(ask.grid, "mean", conf_level=ask.conf_level),
-        gate(ask.grid, conf_level=ask.conf_level),
-    )
+    test = null_test(ask.grid, "mean", conf_level=ask.conf_level)
+    checked = gate(ask.grid, conf_level=ask.conf_level)
     for one, share in zip(test.excess, test.share, strict=True):
         found = (one, *_directional(one, ask, 1))
         p_value, verdict, reason, caveats = _over_null(
@@ -342,7 +344,8 @@ def anchored(ask: Ask) -> Iterator[Answer]:
     beside = replace(ask, grid=ask.grid.with_set(BESIDE), shapes={})
     for question in (penalties_nonzero, exceeds_null, penalties_matter, grows_with_distance, direction_matters):
         for answer in question(beside):
-            yield replace(answer, key=f"{answer.key}s", title=f"{answer.title} (shared start)")
+            title = f"{answer.title} (shared start)"
+            yield replace(answer, key=f"{answer.key}s", title=title, beside=True)
 
 
 QUESTIONS: tuple[Question, ...] = (

@@ -112,8 +112,8 @@ def _claims(answers: Iterable[Answer], grid: TransferGrid, conf_level: float) ->
     listed = list(answers)
     adjusted: dict[tuple[str, str], float] = {}
     # Lenses of another anchor answer the same questions again: a family of their own.
-    for dataset, anchor in dict.fromkeys((answer.dataset, _is_anchored(answer)) for answer in listed):
-        family = [one for one in listed if one.dataset == dataset and _is_anchored(one) == anchor]
+    for dataset, anchor in dict.fromkeys((answer.dataset, answer.beside) for answer in listed):
+        family = [one for one in listed if one.dataset == dataset and one.beside == anchor]
         # Claims whose verdict was refused count in the number of tests: they are refused because of what they say.
         refused = [one.verdict == "not tested" and one.estimate is not None for one in family]
         values = adjusted_p([1.0 if no else one.p_value for one, no in zip(family, refused, strict=True)])
@@ -135,10 +135,6 @@ def _claims(answers: Iterable[Answer], grid: TransferGrid, conf_level: float) ->
             reason=one.reason,
             caveats=caveats,
         )
-
-
-def _is_anchored(one: Answer) -> bool:
-    return one.key.endswith("s")
 
 
 def _caveats(one: Answer, grid: TransferGrid, p_adjusted: float, conf_level: float) -> Iterator[str]:
@@ -167,7 +163,7 @@ def _certificate_caveats(one: Answer, grid: TransferGrid) -> Iterator[str]:
     if one.dataset != "average":
         table = table[table["dataset"] == one.dataset]
     if "readout" in table:
-        judged = [stored_name("own", BESIDE) if _is_anchored(one) and name == "own" else name for name in JUDGED]
+        judged = [stored_name("own", BESIDE) if one.beside and name == "own" else name for name in JUDGED]
         table = table[table["readout"].isin(judged)]
     failed = int((~table["converged"].astype(bool)).sum())
     if "limited" in table and (limited := int(table["limited"].sum())):
@@ -252,9 +248,8 @@ def _references(data: DatasetLosses, loss: str) -> Mapping[str, Any]:
 def _extras(ask: Ask, grid: TransferGrid, data: DatasetLosses) -> dict[str, Any]:
     level, loss = ask.conf_level, ask.grid.loss
     extras: dict[str, Any] = {}
-    if np.isfinite(
-        estimate(grid, "mean", conf_level=level).headline.conf_low
-    ):  # else there is nothing to plan from
+    mean = estimate(grid, "mean", conf_level=level).headline
+    if np.isfinite(mean.conf_low):  # else there is nothing to plan from
         extras["plan"] = _plan(grid, data, ask)
     for rung in rungs_of(data, loss):
         extras[f"gap_{rung}"] = gap_closed(grid, rung, conf_level=level).headline

@@ -216,9 +216,8 @@ def test_less_than_one_right_lens_would_show_is_no_large_penalty(grid: TransferG
     assert data.null.null is not None
     large = replace(_times(data.null, 8.0), null=_times(data.null.null, 8.0))
     found = claims(replace(grid, datasets=(replace(data, null=large),)))
-    assert found["C4"].verdict in ("contradicted", "not tested")
-    assert found["C4"].verdict != "exceeds"
-    assert "lies below" in found["C4"].reason or found["C4"].verdict == "not tested"
+    assert found["C4"].verdict == "contradicted"
+    assert "lies below" in found["C4"].reason
 
 
 def _times(data: DatasetLosses, factor: float) -> DatasetLosses:
@@ -232,7 +231,8 @@ def test_refused_claims_count_in_the_number_of_tests(grid: TransferGrid) -> None
     bare = replace(grid, datasets=(replace(data, null=replace(data.null, null=None)),))
     whole, refused = claims(grid), claims(bare)
     assert np.isnan(refused["C3"].p_adjusted)
-    assert refused["C6"].p_adjusted >= whole["C6"].p_adjusted
+    assert refused["C2"].p_adjusted == pytest.approx(whole["C2"].p_adjusted), "as many tests as before"
+    assert whole["C2"].p_adjusted < 1
 
 
 def test_penalties_of_exactly_zero_are_evaluated() -> None:

@@ -28,7 +28,7 @@ from transferstats.lens.plan import FitPlan
 from transferstats.lens.sample import Sample
 from transferstats.lens.splits import Split
 from transferstats.lens.states import States, Subject
-from transferstats.lens.transfer import UnitLosses, transfer_losses
+from transferstats.lens.transfer import NAMES, UnitLosses, transfer_losses
 from transferstats.lens.translator import Translators, moments
 from transferstats.path_losses import PATH
 
@@ -174,7 +174,7 @@ def _scored(
 def _rows(moment: Moment, losses: UnitLosses) -> pd.DataFrame:
     """One row a unit: means over layers of own losses, and over pairs of layers of penalties."""
     columns: dict[str, Any] = {"anchor": moment.anchor, "steps": np.int32(moment.steps)}
-    for name in ("kl", "ce", "disagreement"):
+    for name in NAMES:
         values = getattr(losses, name)
         own = np.diagonal(values, axis1=1, axis2=2)
         off = ~np.eye(values.shape[1], dtype=bool)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -33,9 +33,11 @@ class UnitLosses:
     @staticmethod
     def stacked(parts: Sequence[UnitLosses]) -> UnitLosses:
         """(n_units, ...) each -> (n_units, parts, ...)."""
-        return UnitLosses(
-            *(np.stack([getattr(one, name) for one in parts], axis=1) for name in ("kl", "ce", "disagreement"))
-        )
+        return UnitLosses(*(np.stack([getattr(one, name) for one in parts], axis=1) for name in NAMES))
+
+
+NAMES: tuple[str, ...] = tuple(one.name for one in fields(UnitLosses))
+"""Losses of a unit."""
 
 
 def transfer_losses(
@@ -62,7 +64,7 @@ def transfer_losses(
     layers = range(states.n_layers)
     by_target = [UnitLosses.stacked([scored(source, target) for source in layers]) for target in layers]
     transposed = UnitLosses.stacked(by_target)
-    return UnitLosses(*(getattr(transposed, name).swapaxes(1, 2).copy() for name in ("kl", "ce", "disagreement")))
+    return UnitLosses(*(getattr(transposed, name).swapaxes(1, 2).copy() for name in NAMES))
 
 
 def layer_losses(head: Head, lenses: Translators, states: States, targets: Sequence[Targets]) -> UnitLosses:

@@ -15,7 +15,7 @@ from transferstats.results.estimates import Estimates
 
 @dataclass(frozen=True, slots=True)
 class NullCalibration(Result):
-    """A statistic of the null replicates against a null made from one of them, as if that had been observed.
+    """A statistic of the null replicates against the null of another one, treated as if it had been observed.
 
     In a null replicate one lens is right at every layer, so the excess is known to be 0 there: it is what the null
     errs by on this network, with these layers and this amount of data.

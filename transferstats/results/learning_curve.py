@@ -26,7 +26,8 @@ class LearningCurve(Result):
     Attributes
     ----------
     statistic: its name. shares: names of the parts of a fold, smallest first, the whole fold ("1") last.
-    points: one :class:`Estimates` a share. rows: dataset -> training rows behind each share, mean over seeds.
+    points: one :class:`Estimates` a share. rows_of: dataset -> training rows behind each share, harmonic mean over
+        seeds.
     unlimited: the statistic at unlimited data, if it falls like c / n: (n P(n) - m P(m)) / (n - m) for the last
         two numbers of rows m < n; linear in the losses, so its crossed interval is exact where c / n holds.
     doubled: by how much twice the rows would lower it.

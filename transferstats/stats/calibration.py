@@ -46,13 +46,13 @@ def null_calibration(
     cluster: bool = True,
     distance: npt.ArrayLike | None = None,
 ) -> NullCalibration:
-    """The excess of the null replicates over a null made from one of them: 0 if the null is right here.
+    """The excess of the null replicates over the null of another one: 0 if the null is right here.
 
     Parameters as in ``null_test``; ``readout``: "shared" for S0 - S00 by layer.
 
     Raises
     ------
-    DesignError: a dataset without null replicates, or without the null of one of them.
+    DesignError: a dataset without null replicates, or without the null of one.
     """
     level = check_conf_level(conf_level)
     name = loss or grid.loss

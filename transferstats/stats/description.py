@@ -100,7 +100,7 @@ def _of_parts(grid: TransferGrid) -> Iterator[tuple[str, str]]:
     elif not has_null_of_null(grid):
         yield (
             "verdicts over the shared-lens null (C3, C4, C7)",
-            "no null was made of one of its replicates, which tells whether it is right here",
+            "no null was made of a null replicate, which tells whether it is right here",
         )
     if any("shared" not in one.readouts for one in data):
         yield "whether one lens serves every layer (C7)", "no lens was trained on all layers at once"

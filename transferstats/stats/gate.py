@@ -95,11 +95,9 @@ def _limits(check: Estimate, ratio: float, *, seen: bool) -> Miscalibration:
     low, high = interval_from_parts(check.estimate, check.parts, check.dfs, conf_level=level)
     low, high = np.nan_to_num(np.atleast_1d(low)), np.nan_to_num(np.atleast_1d(high))
     small, large = np.maximum(high, 0.0) * ratio, np.maximum(-low, 0.0)
-    return (
-        Miscalibration(np.where(low > 0, small, 0.0), np.where(high < 0, large, 0.0))
-        if seen
-        else Miscalibration(small, large)
-    )
+    if seen:
+        small, large = np.where(low > 0, small, 0.0), np.where(high < 0, large, 0.0)
+    return Miscalibration(small, large)
 
 
 def gate(grid: TransferGrid, *, conf_level: float, readout: str | None = None) -> Gate:

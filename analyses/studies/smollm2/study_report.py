@@ -154,9 +154,8 @@ def unchecked(grid: TransferGrid) -> list[str]:
         return []
     return [
         f"**no verdict**: {NO_CHECK}. Version {grid.provenance['study']['algorithm']} of the lens room trained "
-        "these lenses; its null was found too small on known truth where lenses have few rows "
-        "(reports/validation/known_truth.md). Numbers over the null stand here for what they are, estimates "
-        "without a verdict"
+        "these lenses; its null was found too small on known truth where lenses have few rows. Numbers over the "
+        "null stand here for what they are, estimates without a verdict"
     ]
 
 
