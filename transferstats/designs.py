@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import transferstats
 from transferstats.errors import DesignError
-from transferstats.lens.plan import ANCHORS, IMAGES, PRECISIONS, RECIPES, FitPlan, suited_plan
+from transferstats.lens.plan import ANCHORS, IMAGES, PRECISIONS, RECIPES, FitPlan
 
 if TYPE_CHECKING:
     from transferstats.engine import Cell
@@ -83,8 +83,7 @@ def _fit_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--recipe",
         choices=tuple(RECIPES),
-        help="how lenses are trained (default: 'images' for images, 'wide' for wide language models, else "
-        "'default')",
+        help="how lenses are trained (default: 'images' for images, else 'default')",
     )
     verb.add_argument("--anchor", choices=ANCHORS, help="where own lenses start (default: as in the recipe)")
     verb.add_argument(
@@ -162,7 +161,7 @@ def _planned(arguments: argparse.Namespace) -> list[Cell]:
     design: dict[str, Any] = {
         "seeds": arguments.seeds,
         "null_replicates": arguments.seeds if replicates is None else replicates,
-        "fit": _fit_plan(arguments, vision=vision, known=known),
+        "fit": _fit_plan(arguments, vision=vision),
         "evaluation": None if vision and arguments.units is None else _evaluation(arguments),
         "machine": transferstats.Machine(arguments.device),
     }
@@ -177,16 +176,10 @@ def _planned(arguments: argparse.Namespace) -> list[Cell]:
     return transferstats.cells(source, datasets, **design)
 
 
-def _fit_plan(arguments: argparse.Namespace, *, vision: bool, known: bool) -> FitPlan:
+def _fit_plan(arguments: argparse.Namespace, *, vision: bool) -> FitPlan:
     """The recipe asked for, or the one that suits the subject, with whatever else was asked for."""
-    if arguments.recipe is not None:
-        plan = RECIPES[arguments.recipe]
-    elif vision:
-        plan = IMAGES
-    elif known:
-        plan = FitPlan()
-    else:
-        plan = suited_plan(transferstats.LanguageSource(arguments.subject).width())
+    suited = IMAGES if vision else FitPlan()
+    plan = suited if arguments.recipe is None else RECIPES[arguments.recipe]
     chosen = {name: getattr(arguments, name) for name in CHOSEN if getattr(arguments, name) is not None}
     if chosen.get("beside") == NONE:
         chosen["beside"] = None

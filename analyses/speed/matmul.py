@@ -22,12 +22,13 @@ import torch
 from pages import filled, machine_text, out_folder, table
 from peer_contenders import Clock, Setting
 
-from transferstats.lens.descent import NaturalDescent, Problem
-from transferstats.lens.fit import ridge_start
+from transferstats.lens.descent import Problem
+from transferstats.lens.fit import begun, ridge_start
 from transferstats.lens.head import Head, final_targets
 from transferstats.lens.plan import FitPlan
 from transferstats.lens.sample import Sample
 from transferstats.lens.states import States
+from transferstats.lens.stream import KeptRows
 from transferstats.lens.transfer import readout_losses
 from transferstats.lens.translator import Translators, moments
 
@@ -107,10 +108,11 @@ def measure(case: Case, device: torch.device) -> dict[str, object]:
     stats = moments(hidden, final[None])
     problem = Problem(head, sample, sample, stats, lenses, plan)
     start = ridge_start(problem)
-    descent = NaturalDescent(problem, start.lenses, stats, start.strength, draw)
+    descent, batches = begun(problem, start, draw), KeptRows(sample).batches(plan.batch, draw)
 
     def train() -> None:
-        descent.run_to(descent.step + STEPS, None)
+        for _ in range(STEPS):
+            descent.take(next(batches))
 
     training = timed(train, device)
     evaluated = 2 * case.width * case.outputs * case.rows / scoring

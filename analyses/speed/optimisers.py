@@ -23,12 +23,14 @@ from pages import filled, machine_text, out_folder, table
 from peer_contenders import QUICK, Clock, Setting, Work, load, penalty
 from torch import Tensor
 
-from transferstats.lens.descent import NaturalDescent, Problem, kl_slope
-from transferstats.lens.fit import Start, ridge_start
+from transferstats.lens.descent import Problem
+from transferstats.lens.fit import Start, begun, ridge_start
 from transferstats.lens.head import Head
 from transferstats.lens.plan import FitPlan
 from transferstats.lens.sample import Sample
 from transferstats.lens.states import States
+from transferstats.lens.steps import kl_slope
+from transferstats.lens.stream import KeptRows
 from transferstats.lens.study import sample_of
 from transferstats.lens.transfer import transfer_losses
 from transferstats.lens.translator import Translators, moments
@@ -50,7 +52,7 @@ class Contender(NamedTuple):
 def contenders() -> Iterator[Contender]:
     """All of them."""
     for name in NATURAL:
-        yield Contender(name, FitPlan().learning_rate)
+        yield Contender(name, FitPlan().share)
     yield from (Contender(name, rate) for name, rates in RATES.items() for rate in rates)
 
 
@@ -73,9 +75,11 @@ def descend(problem: Problem, start: Start, contender: Contender, steps: int) ->
     if contender.name in NATURAL:
         plan = replace(problem.plan, max_steps=steps, precision=NATURAL[contender.name])
         problem = replace(problem, plan=plan)
-        descent = NaturalDescent(problem, start.lenses, start.stats, start.strength, rng)
+        descent, batches = begun(problem, start, rng), KeptRows(problem.train).batches(plan.batch, rng)
         for milestone in plan.milestones():
-            lenses = descent.run_to(milestone, None)
+            while descent.step < milestone:
+                descent.take(next(batches))
+            lenses = descent.reached()
         return lenses
     return elementwise(problem, start.lenses, contender, steps, rng)
 

@@ -27,6 +27,7 @@ from transferstats.lens.fit import fit_lenses
 from transferstats.lens.language import Encoding, LanguageModel, LanguageSubject, load_language_model
 from transferstats.lens.sample import Sample, mean_kl
 from transferstats.lens.states import States
+from transferstats.lens.stream import KeptRows
 from transferstats.lens.study import sample_of
 from transferstats.lens.transfer import transfer_losses
 from transferstats.lens.translator import Translators, moments
@@ -283,7 +284,7 @@ def train_ours(setting: Setting, folder: Path) -> dict[str, Any]:
         problem = Problem(
             work.subject.head, train, held_out, moments(train.hidden, train.final), work.identity(), plan
         )
-        lenses, certificate = fit_lenses(problem, rng=torch.Generator().manual_seed(0))
+        lenses, certificate = fit_lenses(problem, KeptRows(train), rng=torch.Generator().manual_seed(0))
         seconds, converged = clock.seconds(), int(certificate.converged.sum())
         kl = work.kl(lenses, held_out)
         curve.append({"steps": steps, "seconds": seconds, "kl": kl, "converged": converged})

@@ -36,7 +36,7 @@ from transferstats.provenance import content_key
 
 N_SEEDS, N_NULL, N_UNITS, UNIT_TOKENS = 3, 3, 60, 40
 FOLD_UNITS, HELD_OUT = 75, 0.2
-FIT = {"batch": 256, "learning_rate": 0.015, "max_steps": 512}
+FIT = {"max_steps": 1024}
 SUBJECTS: tuple[tuple[str, float], ...] = (
     ("iterative", 0.0),
     ("trap", 0.0),
@@ -47,7 +47,7 @@ WIDTHS: tuple[int, ...] = (48, 128)
 RATIOS: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 """Training rows of a fold over width squared."""
 TABLE = "known_truth_studies.csv"
-FIRST_ALGORITHM = 10  # the version of the lens room that answers these questions; studies of earlier ones are left
+FIRST_ALGORITHM = 11  # the version of the lens room that answers these questions; studies of earlier ones are left
 
 
 class Task(NamedTuple):

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from functools import cache
 
+import pytest
 import torch
 from brute_force import make_head
 from torch import Tensor
 
+from transferstats.lens import descent
+from transferstats.lens import fit as fitting
 from transferstats.lens.descent import Problem, Progress
 from transferstats.lens.fit import Certificate, fit_lenses
 from transferstats.lens.head import Head, final_targets
 from transferstats.lens.pipeline import Pipeline
 from transferstats.lens.plan import FitPlan
 from transferstats.lens.sample import Sample
+from transferstats.lens.steps import StepScale
+from transferstats.lens.stream import KeptRows
 from transferstats.lens.translator import Translators, moments
 
 OPTIMUM = 1e-3  # nats: how far from the minimum a lens may stop; penalties of interest are 10 to 100 times this
@@ -69,13 +74,11 @@ def fit(
         prior or Translators.identity(n_maps, width),
         plan,
     )
-    return fit_lenses(problem, rng=torch.Generator().manual_seed(rng), progress=progress)
+    return fit_lenses(problem, KeptRows(train), rng=torch.Generator().manual_seed(rng), progress=progress)
 
 
 def pipeline(head: Head, train: Sample, held_out: Sample, plan: FitPlan) -> Pipeline:
-    return Pipeline(
-        head, train, held_out, moments(train.hidden, train.final), plan, torch.Generator().manual_seed(0)
-    )
+    return Pipeline(head, KeptRows(train), train, held_out, moments(train.hidden, train.final), plan, 0)
 
 
 def silent_basis(sample: Sample, layer: int, silent: int) -> Tensor:
@@ -85,3 +88,10 @@ def silent_basis(sample: Sample, layer: int, silent: int) -> Tensor:
     _, values, directions = torch.linalg.svd(centred, full_matrices=False)
     assert values[-silent] < 1e-3 * values[0]
     return directions[-silent:] * h.std(0, correction=0)
+
+
+def steps_of_size(monkeypatch: pytest.MonkeyPatch, size: float) -> None:
+    """Natural steps of this size, whatever the rule says, and no second try with smaller ones."""
+    monkeypatch.setattr(StepScale, "size", lambda self, rows, share: torch.full_like(self.noise, size).float())
+    monkeypatch.setattr(descent, "MOST", float("inf"))
+    monkeypatch.setattr(fitting, "AGAIN", 0)

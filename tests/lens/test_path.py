@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import transferstats as ts
 from transferstats.cli import main
 from transferstats.engine import Cell, StoredCell, run_cell
 from transferstats.errors import DataError, DesignError
 from transferstats.grid import TransferGrid
-from transferstats.lens.path import STARTS, _of_rates, milestones
+from transferstats.lens.path import STARTS, milestones
 from transferstats.lens.plan import IMAGES, RECIPES
-from transferstats.lens.translator import Translators
 from transferstats.path_losses import PATH
 
-FIT = ts.FitPlan(max_steps=64, settle=64, batch=64, strengths=(1e-2, 1.0), curve=())
+FIT = ts.FitPlan(max_steps=64, settle=64, batch=64, share=0.003, strengths=(1e-2, 1.0), curve=())
 SCORED = ts.EvaluationPlan(units=12, tokens=24)
-STEPS = [0, 4, 8, 16, 32, 64]
+STEPS = [0, 8, 16, 32, 64]
 LAYERS = 8
 
 
@@ -73,9 +70,9 @@ def test_a_path_is_scored_at_the_start_and_at_every_doubling(grid: TransferGrid)
     path = grid.paths["simulated"]
     assert path.anchors == tuple(name for name in STARTS for _ in STEPS)
     assert path.steps.tolist() == STEPS * len(STARTS)
-    assert path.held_out_kl.shape == (18, LAYERS)
+    assert path.held_out_kl.shape == (len(STARTS) * len(STEPS), LAYERS)
     for loss in ("kl", "ce", "disagreement"):
-        assert path.own[loss].shape == path.penalty[loss].shape == (18, SCORED.units)
+        assert path.own[loss].shape == path.penalty[loss].shape == (len(path.steps), SCORED.units)
 
 
 def test_lenses_that_are_one_lens_have_no_penalty(grid: TransferGrid) -> None:
@@ -144,7 +141,8 @@ def test_a_path_on_other_units_is_refused(grid: TransferGrid) -> None:
 
 
 def test_a_path_ends_where_a_lens_has_no_finite_loss() -> None:
-    steep = ts.with_path(planned(replace(FIT, learning_rate=1e38)))
+    wild = replace(RECIPES["belrose2023"], batch=64, max_steps=64, learning_rate=1e38, strengths=(1.0,))
+    steep = ts.with_path(planned(wild))
     output = run_cell(steep[0])
     moments = [(one["anchor"], one["steps"]) for one in output.record["path"]]
     assert [(name, 0) for name in STARTS] == [one for one in moments if one[1] == 0]
@@ -153,26 +151,17 @@ def test_a_path_ends_where_a_lens_has_no_finite_loss() -> None:
 
 
 def test_moments_of_the_published_recipe_include_its_last_step() -> None:
-    assert milestones(RECIPES["belrose2023"]) == [4, 8, 16, 32, 64, 128, 250]
+    assert milestones(RECIPES["belrose2023"]) == [8, 16, 32, 64, 128, 250]
     assert milestones(FIT) == STEPS[1:]
 
 
 @pytest.mark.parametrize("fit", [RECIPES["belrose2023"], IMAGES])
 def test_other_recipes_have_paths(fit: ts.FitPlan) -> None:
-    """Stochastic steps; and two rates, of which each lens takes the better."""
+    """Stochastic steps, and those for images."""
     short = replace(fit, batch=64, max_steps=12, settle=1, beside=None, curve=(), strengths=(1.0,))
     path = run_cell(ts.with_path(planned(short))[0]).record["path"]
-    expected = [0, 4, 8, 12] if fit.optimiser == "sgd" else [0, 4, 8]
+    expected = [0, 8, 12] if fit.optimiser == "sgd" else [0, 8]
     assert [one["steps"] for one in path if one["anchor"] == "identity"] == expected
-
-
-def test_each_lens_comes_from_its_own_rate() -> None:
-    reached: Sequence[Translators] = [
-        Translators(torch.full((3, 2, 2), float(value)), torch.full((3, 2), float(value))) for value in (1, 2)
-    ]
-    chosen = _of_rates(reached, torch.tensor([1, 0, 1]))
-    assert chosen.weight[:, 0, 0].tolist() == [2.0, 1.0, 2.0]
-    assert chosen.bias[:, 1].tolist() == [2.0, 1.0, 2.0]
 
 
 def test_the_command_line_plans_a_path(tmp_path: Path) -> None:

@@ -5,17 +5,29 @@ The kl of an affine lens is nearly convex, so a lens is defined by its minimum, 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from functools import reduce
 
 import torch
 from torch import Tensor
 
-from transferstats.lens.descent import Descent, NaturalDescent, Problem, Progress, StochasticDescent
+from transferstats.lens.descent import (
+    Descent,
+    NaturalDescent,
+    Problem,
+    Progress,
+    StochasticDescent,
+    measured_scale,
+)
 from transferstats.lens.plan import FitPlan
+from transferstats.lens.steps import StepScale
+from transferstats.lens.stream import Batch, TrainingRows
 from transferstats.lens.translator import Moments, Translators, effective_dimension, ridge
 
 PATIENCE = 2  # doublings without improvement after which a lens has its minimum behind it
+SMALLER = 0.5  # share of a step's size with which a lens is fitted again whose kl turned round
+TURNED = 0.25  # of the plan's tolerance, by which kl is above its least where it turned round
+AGAIN = 5  # at most so many times
 OVERFIT = 3  # as many, before a descent may end otherwise, if held-out and training kl part
 PARTED = 0.1  # by so much of each: held-out kl above its least, training kl below what it was there
 
@@ -92,32 +104,119 @@ def _merge(choose: Tensor, yes: Translators, no: Translators) -> Translators:
     )
 
 
-def fit_lenses(
-    problem: Problem, *, rng: torch.Generator, progress: Progress | None = None, start: Start | None = None
-) -> tuple[Translators, Certificate]:
-    """Fit G lenses at once and certify each.
+class Fit:
+    """Lenses on their way from a start to their certificate, one batch of training rows after another.
 
-    ``rng``: CPU generator; the order of the rows is the only randomness here. ``start``: by default, ridge.
+    A lens whose held-out kl turns round, because steps scatter it or because it has learnt its rows by heart,
+    is fitted again from its start with half the size of steps, until that gains nothing: so the size that is right
+    for few rows need not be known beforehand. Of all these descents the lens of least
+    held-out kl is kept.
+
+    ``rng``: CPU generator of what chance decides here, apart from the order of the rows. ``start``: by default,
+    ridge.
     """
-    start = anchored(problem, ridge_start(problem) if start is None else start)
-    if problem.plan.method == "ridge":
-        nothing = torch.zeros_like(start.kl)
-        unknown = torch.full_like(start.kl, torch.nan)
-        return start.lenses, Certificate(
-            start.kl,
-            start.kl,
-            problem.train_kl(start.lenses),
-            unknown,
-            nothing,
-            start.strength,
-            nothing.bool(),
-            *_size(problem, start),
-        )
-    rates = (problem.plan.learning_rate, *problem.plan.slower)
-    fits = [
-        _fit_at(replace(problem, plan=replace(problem.plan, learning_rate=r)), start, rng, progress) for r in rates
-    ]
-    return reduce(_better, fits)
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        rng: torch.Generator,
+        progress: Progress | None = None,
+        start: Start | None = None,
+    ) -> None:
+        self.problem, self.rng, self.progress = problem, rng, progress
+        self.start = anchored(problem, ridge_start(problem) if start is None else start)
+        self.kept: tuple[Translators, Certificate] | None = None
+        self.share, self.rounds = problem.plan.share, 0
+        self.scale: StepScale | None = None
+        if problem.plan.method == "ridge":
+            self.kept = self.start.lenses, _uncertified(problem, self.start)
+        else:
+            self._begin(torch.ones_like(self.start.kl).bool())
+
+    @property
+    def done(self) -> bool:
+        """Whether no lens moves any more."""
+        return self.problem.plan.method == "ridge" or self.steps is None
+
+    def take(self, batch: Batch) -> None:
+        """One step of the lenses that still move."""
+        taken = self.descent.take(batch)
+        if self.progress is not None:
+            self.progress("", taken)
+        if self.descent.step == self.steps:
+            self._measure()
+
+    def result(self) -> tuple[Translators, Certificate]:
+        """The lenses and their certificate, once they are done."""
+        assert self.kept is not None, "rows are missing: the fit is not done"
+        return self.kept
+
+    def _begin(self, again: Tensor) -> None:
+        """A descent of some of the lenses (G,), from their start."""
+        if self.scale is None and self.problem.plan.optimiser == "natural":
+            start = self.start
+            self.scale = measured_scale(self.problem, start.lenses, start.kl, start.stats, self.rng)
+        self.descent = begun(self.problem, self.start, self.rng, scale=self.scale, share=self.share)
+        self.descent.keep(again)
+        self.trace = _Trace(self.start)
+        self.milestones = self.problem.plan.milestones()
+        self.steps = next(self.milestones, None)
+        if self.steps is None:
+            self._end()
+
+    def _measure(self) -> None:
+        """Hold the lenses against the held-out rows; those that have settled do not wait for the others."""
+        assert self.steps is not None
+        problem, maps, lenses = self.problem, self.descent.maps, self.descent.reached()
+        kl = problem.kl(lenses, problem.held_out, maps=maps)
+        settled = self.trace.record(maps, lenses, kl, self.steps, problem.plan)
+        may_end = problem.plan.may_end(self.steps)
+        self.descent.keep(~(settled if may_end else _overfits(self.trace, problem, maps, lenses, kl)))
+        self.steps = next(self.milestones, None) if len(self.descent.maps) else None
+        if self.steps is None:
+            self._end()
+
+    def _end(self) -> None:
+        """Keep the better lenses; begin again with those that turned round."""
+        made = _certified(self.trace, self.problem, self.start)
+        before = self.start.kl if self.kept is None else self.kept[1].held_out_kl
+        plan = self.problem.plan
+        gained = before - self.trace.best_kl > TURNED * _small(before, plan)
+        self.kept = made if self.kept is None else _better(self.kept, made)
+        turned = self.trace.turned(plan) & (gained | (self.rounds == 0))
+        self.rounds += 1
+        if plan.optimiser == "natural" and self.rounds <= AGAIN and bool(turned.any()):
+            self.share *= SMALLER
+            self._begin(self.problem.together(turned))
+
+
+def fit_together(fits: Iterable[Fit], batches: Iterator[Batch]) -> None:
+    """Take the rows of every step into all fits that are not done."""
+    moving = [one for one in fits if not one.done]
+    while moving:
+        batch = next(batches)
+        for one in moving:
+            one.take(batch)
+        moving = [one for one in moving if not one.done]
+
+
+def fit_lenses(
+    problem: Problem, rows: TrainingRows, *, rng: torch.Generator, progress: Progress | None = None
+) -> tuple[Translators, Certificate]:
+    """Fit the lenses of one problem and certify each; ``rng``: CPU generator of all that chance decides."""
+    fit = Fit(problem, rng=rng, progress=progress)
+    fit_together([fit], rows.batches(problem.plan.batch, rng))
+    return fit.result()
+
+
+def _uncertified(problem: Problem, start: Start) -> Certificate:
+    """Of lenses that take no steps."""
+    nothing = torch.zeros_like(start.kl)
+    unknown = torch.full_like(start.kl, torch.nan)
+    train_kl = problem.train_kl(start.lenses)
+    rest = (unknown, nothing, start.strength, nothing.bool())
+    return Certificate(start.kl, start.kl, train_kl, *rest, *_size(problem, start))
 
 
 def anchored(problem: Problem, start: Start) -> Start:
@@ -131,18 +230,22 @@ def anchored(problem: Problem, start: Start) -> Start:
     return replace(start, lenses=problem.prior, kl=problem.kl(problem.prior, problem.held_out))
 
 
-def _fit_at(
-    problem: Problem, start: Start, rng: torch.Generator, progress: Progress | None
-) -> tuple[Translators, Certificate]:
-    """The lenses at the end of one descent, at the plan's first rate."""
-    return _descend(begun(problem, start, rng), problem, start, progress)
-
-
-def begun(problem: Problem, start: Start, rng: torch.Generator) -> Descent:
-    """A descent by the plan's optimiser, at its first rate, before the first step."""
-    if problem.plan.optimiser == "sgd":
+def begun(
+    problem: Problem,
+    start: Start,
+    rng: torch.Generator,
+    *,
+    scale: StepScale | None = None,
+    share: float | None = None,
+) -> Descent:
+    """A descent by the plan's optimiser, before the first step; ``share`` instead of the plan's."""
+    plan = problem.plan
+    if plan.optimiser == "sgd":
         return StochasticDescent(problem, start.lenses, rng)
-    return NaturalDescent(problem, start.lenses, start.stats, start.strength, rng)
+    if scale is None:
+        scale = measured_scale(problem, start.lenses, start.kl, start.stats, rng)
+    size = scale.size(plan.batch, plan.share if share is None else share)
+    return NaturalDescent(problem, start.lenses, start.stats, scale, size, rng)
 
 
 def _better(
@@ -156,22 +259,6 @@ def _better(
         if field.name != "width"
     }
     return _merge(choose, other[0], one[0]), Certificate(**kept, width=one[1].width)
-
-
-def _descend(
-    descent: Descent, problem: Problem, start: Start, progress: Progress | None
-) -> tuple[Translators, Certificate]:
-    """Descend until each lens has settled; a settled lens does not wait for the others."""
-    trace = _Trace(start)
-    for steps in problem.plan.milestones():
-        if not len(descent.maps):
-            break
-        lenses = descent.run_to(steps, progress)
-        maps = descent.maps
-        kl = problem.kl(lenses, problem.held_out, maps=maps)
-        settled = trace.record(maps, lenses, kl, steps, problem.plan)
-        descent.keep(~(settled if problem.plan.may_end(steps) else _overfits(trace, problem, maps, lenses, kl)))
-    return _certified(trace, problem, start)
 
 
 def _overfits(trace: _Trace, problem: Problem, maps: Tensor, lenses: Translators, kl: Tensor) -> Tensor:
@@ -236,7 +323,7 @@ class _Trace:
         self.rises[maps] = torch.where(better, 0.0, self.rises[maps] + 1)
         # A fall or a rise too small to matter is a plateau; after two larger rises the minimum lies behind, unless
         # the lens is on its way back from where the first steps threw it.
-        small = (plan.relative_tolerance * kl).clamp_min(plan.tolerance)
+        small = _small(kl, plan)
         fall = self.last_kl[maps] - kl
         flat = ((before - kl).abs() < small) & (fall.abs() < small)
         self.falling[maps] = fall >= small
@@ -248,3 +335,12 @@ class _Trace:
         self.best = self.best.replaced(maps[better], lenses.chosen(better))
         self.last = self.last.replaced(maps, lenses)
         return settled
+
+    def turned(self, plan: FitPlan) -> Tensor:
+        """(G,) lenses whose held-out kl was last above its least."""
+        return ~(self.last_kl <= self.best_kl + TURNED * _small(self.best_kl, plan))
+
+
+def _small(kl: Tensor, plan: FitPlan) -> Tensor:
+    """What the plan holds for no difference to a kl (g,)."""
+    return (plan.relative_tolerance * kl).clamp_min(plan.tolerance)

@@ -28,6 +28,7 @@ from transferstats.lens.plan import FitPlan
 from transferstats.lens.sample import Sample
 from transferstats.lens.splits import Split
 from transferstats.lens.states import States, Subject
+from transferstats.lens.stream import KeptRows
 from transferstats.lens.transfer import NAMES, UnitLosses, transfer_losses
 from transferstats.lens.translator import Translators, moments
 from transferstats.path_losses import PATH
@@ -56,48 +57,32 @@ def milestones(plan: FitPlan) -> list[int]:
 def follow(pipeline: Pipeline) -> Iterator[Iterator[Moment]]:
     """The moments of each start of :data:`STARTS`, which all see the same rows in the same order.
 
-    The pipeline's stream is consumed as by the lenses of a seed: from the plan's own anchor, the descent is the
-    one of the seed, except that no lens leaves it early.
+    These are the rows that lenses of the seed see: from the plan's own anchor, the descent is the first one of the
+    seed, except that no lens leaves it early.
     """
     starts = pipeline.starts()
-    shared = pipeline.shared(starts).lenses
-    order = pipeline.rng.get_state()
+    shared = pipeline.fitted({"shared": pipeline.shared(starts)})["shared"].lenses
     for anchor in STARTS:
-        problem = pipeline.own_problem(shared, anchor=anchor)
-        yield _moments(anchor, problem, anchored(problem, starts), order, pipeline.progress)
+        problem = pipeline.own_problem(anchor, shared)
+        yield _moments(anchor, problem, anchored(problem, starts), pipeline)
 
 
-def _moments(
-    anchor: str, problem: Problem, start: Start, order: Tensor, progress: Progress | None
-) -> Iterator[Moment]:
-    """Start and doublings, up to the first at which a lens has no finite kl.
-
-    Where a plan has several rates, each lens is that of the rate of least held-out kl after as many steps.
-    """
+def _moments(anchor: str, problem: Problem, start: Start, pipeline: Pipeline) -> Iterator[Moment]:
+    """Start and doublings, up to the first at which a lens has no finite kl."""
     plan = problem.plan
-    rates = [replace(problem, plan=replace(plan, learning_rate=one)) for one in (plan.learning_rate, *plan.slower)]
-    descents = [begun(one, start, _stream(order)) for one in rates]
+    descent = begun(problem, start, pipeline.stream("own"))
+    batches = pipeline.rows.batches(plan.batch, pipeline.stream("order"))
     yield Moment(anchor, 0, start.lenses, start.kl)
     for steps in milestones(plan):
-        reached = [descent.run_to(steps, progress) for descent in descents]
-        kl = torch.stack([problem.kl(lenses, problem.held_out) for lenses in reached])
-        least, rate = kl.nan_to_num(nan=torch.inf).min(0)
-        if not least.isfinite().all():
+        while descent.step < steps:
+            taken = descent.take(next(batches))
+            if pipeline.progress is not None:
+                pipeline.progress("kl", taken)
+        lenses = descent.reached()
+        kl = problem.kl(lenses, problem.held_out)
+        if not kl.isfinite().all():
             return
-        yield Moment(anchor, steps, _of_rates(reached, rate), least)
-
-
-def _of_rates(reached: Sequence[Translators], rate: Tensor) -> Translators:
-    """Each lens from one of several descents, by number (L,)."""
-    maps = torch.arange(len(rate), device=rate.device)
-    weight, bias = (torch.stack([getattr(one, name) for one in reached]) for name in ("weight", "bias"))
-    return Translators(weight[rate, maps], bias[rate, maps])
-
-
-def _stream(state: Tensor) -> torch.Generator:
-    generator = torch.Generator()
-    generator.set_state(state)
-    return generator
+        yield Moment(anchor, steps, lenses, kl)
 
 
 def with_path(cells: Sequence[Cell]) -> list[Cell]:
@@ -137,7 +122,8 @@ def compute_path(subject: Subject, split: Split, config: dict[str, Any], report:
     samples = [study.sample_of(subject, one) for one in states]
     stats = moments(samples[0].hidden, samples[0].final)
     progress = _progress(report, plan, len(subject.layers))
-    pipeline = Pipeline(subject.head, samples[0], samples[1], stats, plan, draw, progress)
+    seed = int(torch.randint(2**62, (1,), generator=draw))  # as the pipeline of the seed draws it
+    pipeline = Pipeline(subject.head, KeptRows(samples[0]), samples[0], samples[1], stats, plan, seed, progress)
     tables, described = [], []
     for path in follow(pipeline):
         for moment, losses in _scored(subject.head, path, states[2], samples[2], report):
@@ -152,8 +138,7 @@ def compute_path(subject: Subject, split: Split, config: dict[str, Any], report:
 
 
 def _progress(report: Report, plan: FitPlan, n_layers: int) -> Progress:
-    rates = 1 + len(plan.slower)
-    total = len(STARTS) * plan.max_steps * plan.batch * n_layers * rates
+    total = len(STARTS) * plan.max_steps * plan.batch * n_layers
     return lambda stage, done: report(stage, done, total)
 
 

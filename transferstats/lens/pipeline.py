@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 
-from transferstats.lens.descent import Problem, Progress
-from transferstats.lens.fit import Certificate, Start, best_start, fit_lenses, ridge_start
+from transferstats.lens.descent import ALL, LAYERS, TIED, Problem, Progress
+from transferstats.lens.fit import Certificate, Fit, Start, best_start, fit_together, ridge_start
 from transferstats.lens.head import Head
 from transferstats.lens.null import NullLenses
 from transferstats.lens.plan import FitPlan
 from transferstats.lens.sample import Sample
+from transferstats.lens.stream import TrainingRows
 from transferstats.lens.translator import Moments, Translators
-
-SHARED_ROWS = 2  # times the rows a step of an own lens
+from transferstats.lens_sets import BESIDE, stored_name
+from transferstats.provenance import content_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +33,50 @@ class Pipeline:
 
     Attributes
     ----------
-    head: decoder. train, held_out: samples of a fold. stats: moments of ``train``, which depend on its states
-        and final states only, so that pipelines with other targets share them. plan: how lenses are fitted.
-    rng: CPU generator, consumed in the order of the calls. progress: told of every step.
+    head: decoder. rows: training rows of a fold. train: those that are measured. held_out: rows of the fold that
+        decide when to stop. stats: moments of the training rows, which depend on states and final states only, so
+        that pipelines with other targets share them. plan: how lenses are fitted.
+    seed: of the order of the rows, the same for all lenses, and of what else chance decides.
+    progress: told of every step.
     """
 
     head: Head
+    rows: TrainingRows
     train: Sample
     held_out: Sample
     stats: Moments
     plan: FitPlan
-    rng: torch.Generator
+    seed: int
     progress: Progress | None = None
 
     def starts(self) -> Start:
         """The ridge start of each layer's own lens."""
         return ridge_start(self._problem(self._identity(self._layers), self.plan))
 
-    def shared(self, starts: Start) -> Fitted:
+    def lenses(self, *, ladder: bool, beside: bool = True) -> dict[str, Fitted]:
+        """Readout -> lenses: "own", "shared", with ``ladder`` the "tied" ones between them, and the second set.
+
+        Lenses that wait for none share one pass over the rows.
+        """
+        starts = self.starts()
+        first = {"shared": self.shared(starts)}
+        if ladder:
+            first["tied"] = self.tied()
+        anchors = {"own": self.plan.anchor}
+        if beside and self.plan.second_anchor is not None:
+            anchors[stored_name("own", BESIDE)] = self.plan.second_anchor
+        first |= {name: self.own(name, starts, at) for name, at in anchors.items() if at != "shared"}
+        made = self.fitted(first)
+        shared = made["shared"].lenses
+        waiting = [name for name, at in anchors.items() if at == "shared"]
+        return made | self.fitted({name: self.own(name, starts, "shared", shared) for name in waiting})
+
+    def fitted(self, fits: Mapping[str, Fit]) -> dict[str, Fitted]:
+        """Fit lenses beside each other, on the same rows."""
+        fit_together(fits.values(), self.rows.batches(self.plan.batch, self.stream("order")))
+        return {name: Fitted(*one.result()) for name, one in fits.items()}
+
+    def shared(self, starts: Start) -> Fit:
         """One lens for all layers by the same procedure, certified the same way.
 
         It starts from the ridge lens of all layers together or of one of them (``starts``), whichever does best on
@@ -56,32 +84,31 @@ class Pipeline:
         from the least kl, and with few rows early stopping leaves the lens there: where one lens was exactly right
         at every layer, the ridge lens of the last layer alone was better on every other one, with 480 rows as with
         12,000, than the lens that had started from all of them.
-
-        Its steps take ``SHARED_ROWS`` times the rows of an own lens's, because rows of several layers scatter
-        more; as many rows as all own lenses together would cost their time for a single map.
         """
+        plan = replace(self.plan, anchor=self._anchor())
         train, held_out = self.train.stacked(), self.held_out.stacked()
-        plan = replace(self.plan, batch=SHARED_ROWS * self.plan.batch, anchor=self._anchor())
-        problem = Problem(self.head, train, held_out, self.stats.stacked(), self._identity(1), plan)
-        return self._fit(problem, "shared", best_start(problem, starts.lenses) if plan.anchor == "ridge" else None)
+        problem = Problem(self.head, train, held_out, self.stats.stacked(), self._identity(1), plan, ALL)
+        return self._fit("shared", problem, best_start(problem, starts.lenses) if plan.anchor == "ridge" else None)
 
-    def tied(self) -> Fitted:
+    def tied(self) -> Fit:
         """One linear map for all layers and a bias for each, from as many rows a step as one own lens.
 
         No claim rests on them; what they cost is all that half the rows of a shared lens save.
         """
-        plan = replace(self.plan, batch=max(1, self.plan.batch // self._layers), anchor=self._anchor())
-        return self._fit(self._problem(self._identity(self._layers), plan, tied=True), "tied")
+        plan = replace(self.plan, anchor=self._anchor())
+        return self._fit("tied", self._problem(self._identity(self._layers), plan, TIED))
 
-    def own(self, shared: Translators, starts: Start, *, anchor: str | None = None) -> Fitted:
-        """A lens for each layer; ``shared`` is its anchor where the plan, or ``anchor``, says so."""
-        return self._fit(self.own_problem(shared, anchor=anchor), "kl", starts)
+    def own(self, name: str, starts: Start, anchor: str, shared: Translators | None = None) -> Fit:
+        """A lens for each layer from an anchor, which ``shared`` is where it says so."""
+        return self._fit(name, self.own_problem(anchor, shared), starts)
 
-    def own_problem(self, shared: Translators, *, anchor: str | None = None) -> Problem:
-        """What own lenses minimise, from the anchor of the plan or another."""
-        plan = self.plan if anchor is None else replace(self.plan, anchor=anchor)
-        prior = shared.repeat(self._layers) if plan.anchor == "shared" else self._identity(self._layers)
-        return self._problem(prior, plan)
+    def own_problem(self, anchor: str, shared: Translators | None = None) -> Problem:
+        """What own lenses minimise, from an anchor."""
+        plan = replace(self.plan, anchor=anchor)
+        if anchor != "shared":
+            return self._problem(self._identity(self._layers), plan)
+        assert shared is not None, "lenses that start from the shared lens wait for it"
+        return self._problem(shared.repeat(self._layers), plan)
 
     def null_lenses(self) -> tuple[NullLenses, Certificate]:
         """The lenses behind a null world, and the certificate of the shared one.
@@ -91,14 +118,18 @@ class Pipeline:
         scatter more, so it errs on the side of the null.
         """
         starts = self.starts()
-        shared = self.shared(starts)
+        shared = self.fitted({"shared": self.shared(starts)})["shared"]
         steps = max(self.plan.first, min(self.plan.settle // 2, self.plan.max_steps))
-        plan = replace(self.plan, anchor="shared", max_steps=steps)
-        own = replace(self, plan=plan).own(shared.lenses, starts)
+        short = replace(self, plan=replace(self.plan, max_steps=steps))
+        own = short.fitted({"own": short.own("own", starts, "shared", shared.lenses)})["own"]
         return NullLenses(shared.lenses, own.lenses), shared.certificate
 
-    def _problem(self, prior: Translators, plan: FitPlan, *, tied: bool = False) -> Problem:
-        return Problem(self.head, self.train, self.held_out, self.stats, prior, plan, tied)
+    def stream(self, name: str) -> torch.Generator:
+        """The CPU generator of one purpose: what others draw does not change it."""
+        return torch.Generator().manual_seed(int(content_key([self.seed, name]), 16) % 2**62)
+
+    def _problem(self, prior: Translators, plan: FitPlan, serves: str = LAYERS) -> Problem:
+        return Problem(self.head, self.train, self.held_out, self.stats, prior, plan, serves)
 
     def _anchor(self) -> str:
         """Where lenses of several layers start: a shared lens has no other shared lens to start from."""
@@ -111,9 +142,9 @@ class Pipeline:
     def _layers(self) -> int:
         return self.train.hidden.shape[0]
 
-    def _fit(self, problem: Problem, stage: str, start: Start | None = None) -> Fitted:
-        progress = _staged(stage, self.progress)
-        return Fitted(*fit_lenses(problem, rng=self.rng, progress=progress, start=start))
+    def _fit(self, name: str, problem: Problem, start: Start | None = None) -> Fit:
+        progress = _staged("kl" if problem.serves == LAYERS else name, self.progress)
+        return Fit(problem, rng=self.stream(name), progress=progress, start=start)
 
 
 def _staged(stage: str, progress: Progress | None) -> Progress | None:

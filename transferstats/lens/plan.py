@@ -26,14 +26,14 @@ class FitPlan:
     optimiser: "natural" (natural gradient with averaged iterates) or "sgd" (Nesterov momentum, the rate falling
         linearly to 0, one clip norm for the gradients of all lenses: what tuned-lens does).
     strengths: ridge strengths tried; each lens keeps the one with the least held-out kl.
-    batch: rows a step and lens. learning_rate: of the natural gradient, falling with the square root of the
-        steps after the first ``constant``; of sgd, at its first step. momentum: heavy ball, or Nesterov's.
-    slower: further rates of the natural gradient; each lens is fitted with all of them, and keeps the descent of
-        the least held-out kl. Curvature that grows on the way makes a rate too high for some lenses that is right
-        for others.
-    weight_decay: of sgd. damping: of the natural gradient, share of the mean output curvature added to its
-        diagonal. input_damping: share of the mean variance of the inputs, each scaled to 1, added to their
-        covariance in the natural gradient; None adds what the ridge start had.
+    batch: rows a step and layer.
+    share: of the natural gradient; how much of a lens's kl the scatter of a step may be, which sets the size of
+        its steps (``lens/steps.py``). A lens whose held-out kl turns round is fitted again with half of it.
+    learning_rate: of sgd, at its first step. momentum: heavy ball, or Nesterov's.
+    weight_decay: of sgd. damping, input_damping: of the natural gradient, shares of the mean output curvature, and
+        of the mean variance of the inputs, each scaled to 1, added to their diagonals: directions that carry
+        little move little.
+    constant: natural steps fall with the square root of their number after so many.
     first, max_steps: iterates are averaged since the last doubling of ``first``, up to ``max_steps``. Held-out kl
         is measured at every doubling; the lens of least held-out kl is kept, be it the start.
     settle: steps before which no descent ends. Near a start every doubling changes little, which is no sign of a
@@ -55,20 +55,20 @@ class FitPlan:
     anchor: str = "ridge"
     optimiser: str = "natural"
     strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-    batch: int = 320
-    learning_rate: float = 0.007
-    slower: tuple[float, ...] = ()
+    batch: int = 128
+    share: float = 0.1
+    learning_rate: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 0.0
-    damping: float = 1e-2
-    input_damping: float | None = None
-    constant: int = 32
-    settle: int = 256
-    first: int = 4
-    max_steps: int = 1024
+    damping: float = 1.0
+    input_damping: float = 1.0
+    constant: int = 64
+    settle: int = 128
+    first: int = 8
+    max_steps: int = 2048
     beside: str | None = "shared"
     curve: tuple[float, ...] = (0.5, 0.25)
-    tolerance: float = 0.003
+    tolerance: float = 0.001
     relative_tolerance: float = 0.01
     precision: str = "float32"
 
@@ -89,10 +89,10 @@ class FitPlan:
             raise DesignError(f"a second set of lenses is fitted from one of {', '.join(ANCHORS)}, or None")
         if any(not 0 < share < 1 for share in self.curve):
             raise DesignError(f"a learning curve needs shares of a fold between 0 and 1, got {list(self.curve)}")
-        if self.slower and self.optimiser != "natural":
-            raise DesignError(f"further rates are tried by the natural gradient, not by {self.optimiser}")
         if not self.strengths or min(self.strengths) <= 0 or min(self.batch, self.constant, self.first) < 1:
             raise DesignError("a fit needs ridge strengths above 0, and batch, constant and first of at least 1")
+        if min(self.share, self.damping, self.input_damping) <= 0:
+            raise DesignError("natural steps need a share and dampings above 0")
 
     @property
     def second_anchor(self) -> str | None:
@@ -125,28 +125,9 @@ class FitPlan:
         return steps >= self.settle or 2 * steps > self.max_steps
 
 
-IMAGES = FitPlan(batch=256, learning_rate=0.06, slower=(0.012,), damping=0.1, max_steps=8192)
-"""For image classifiers: one row an image, so a fold has hundreds or thousands of rows and steps are cheap. Few
-classes inform few output directions; with more damping the others allow larger steps, and lenses converged on
-networks of ten classes where the plan for language left the shared lens of aligned layers on its way. The lower
-rate is for late layers, whose first predictions are almost certain: there the higher one overshoots."""
-
-WIDE = FitPlan(batch=128, learning_rate=0.001, damping=1.0, input_damping=1.0, settle=128)
-"""For widths of several hundred. A natural step scatters with the number of parameters that it moves, divided by
-its rows: at a width of 576 the default plan scatters twenty times as much as at 128, and drives lenses away from
-their start. With more damping, directions that carry little move little; the others are learnt at this rate. Late
-layers, whose kl is small, ask for a rate this low: at twice the rate, a lens of layer 28 of SmolLM2-135M was above
-its ridge start after 128 steps."""
-
-WIDE_FROM = 256
-"""Width from which WIDE is the default. The default plan was seen to converge at 128 and to fail at 576; nothing
-was measured in between, where the smaller steps are the safer choice."""
-
-
-def suited_plan(width: int) -> FitPlan:
-    """The plan for a language model whose states have this width, where nobody chose one."""
-    return WIDE if width >= WIDE_FROM else FitPlan()
-
+IMAGES = FitPlan(damping=0.1, input_damping=0.01, settle=1024, max_steps=8192)
+"""For image classifiers: more steps, which one row an image makes cheap, and less damped ones. With few classes
+little scatters, and kl falls slowly for long, by less in a doubling than a tolerance for language would notice."""
 
 RECIPES: dict[str, FitPlan] = {
     "default": FitPlan(),
@@ -161,7 +142,6 @@ RECIPES: dict[str, FitPlan] = {
         curve=(),
     ),
     "images": IMAGES,
-    "wide": WIDE,
 }
 """Named plans. "belrose2023" is the training of tuned-lens 0.2.0 (Belrose et al. 2023, doi
 10.48550/arXiv.2303.08112); where a fold has fewer rows than its batch, every step sees the whole fold."""

@@ -37,18 +37,19 @@ from transferstats.lens.language import (
 )
 from transferstats.lens.null import null_samples
 from transferstats.lens.pipeline import Fitted, Pipeline
-from transferstats.lens.plan import FitPlan, suited_plan
+from transferstats.lens.plan import FitPlan
 from transferstats.lens.rows import certificate_rows, long_table
 from transferstats.lens.sample import Sample
 from transferstats.lens.similarity import layer_similarities
 from transferstats.lens.splits import Split
 from transferstats.lens.states import States, Subject
+from transferstats.lens.stream import KeptRows
 from transferstats.lens.transfer import UnitLosses, baseline_losses, layer_losses, transfer_losses
 from transferstats.lens.translator import Moments, Translators, moments
-from transferstats.lens_sets import BESIDE, share_name, split_name, stored_name
+from transferstats.lens_sets import share_name, split_name, stored_name
 from transferstats.path_losses import PATH
 
-ALGORITHM = 10  # raised whenever the same configuration would give other numbers
+ALGORITHM = 11  # raised whenever the same configuration would give other numbers
 RUNNER = "transferstats.lens.study:run"
 WORLDS = {"observed": 0, "null": 1, "null of null": 2}
 """How many times targets are replaced by those of a world in which one shared lens is right."""
@@ -108,7 +109,7 @@ def cells(
     seeds: K independent replicates, each trained on its own disjoint fold of documents.
     null_replicates: R runs of the whole pipeline in the world where one shared lens is exactly right; they use
         the folds of the seeds. 0 leaves claims about the null untested; otherwise 5 or more.
-    fit: how lenses are trained; None takes the plan that suits the width of the model (``suited_plan``).
+    fit: how lenses are trained.
     encoding, evaluation, machine: plans; their defaults suit small models on a CPU.
 
     Returns
@@ -126,7 +127,7 @@ def cells(
     shared = {
         "algorithm": ALGORITHM,
         "subject": source.record(),
-        "fit": plain(fit or suited_plan(source.width())),
+        "fit": plain(fit or FitPlan()),
         "encoding": plain(encoding or Encoding()),
         "evaluation": plain(evaluation or EvaluationPlan()),
         "folds": max(seeds, null_replicates),
@@ -224,7 +225,7 @@ def fit_world(
     plan: FitPlan = plan_of(FitPlan, config["fit"])
     states, alignment = captured(subject, split, config, report)
     samples = [sample_of(subject, one) for one in states]
-    total = plan.max_steps * plan.batch * len(subject.layers) * (1 + len(plan.slower))
+    total = plan.max_steps * plan.batch * len(subject.layers)
     stats = moments(samples[0].hidden, samples[0].final)
     world = World(subject, plan, stats, draw, lambda stage, done: report(stage, done, total))
     generator: list[dict[str, Any]] = []
@@ -271,17 +272,7 @@ class World:
 
     def fit(self, samples: Sequence[Sample], *, ladder: bool) -> dict[str, Fitted]:
         """Readout -> lenses fitted to the training sample; ``ladder`` adds the rung between shared and own."""
-        pipeline = self._pipeline(samples)
-        starts = pipeline.starts()
-        shared = pipeline.shared(starts)
-        fitted = {"own": pipeline.own(shared.lenses, starts), "shared": shared}
-        if ladder:
-            fitted["tied"] = pipeline.tied()
-        if self.plan.second_anchor is not None:
-            fitted[stored_name("own", BESIDE)] = pipeline.own(
-                shared.lenses, starts, anchor=self.plan.second_anchor
-            )
-        return fitted
+        return self._pipeline(samples).lenses(ladder=ladder)
 
     def fit_part(self, samples: Sequence[Sample], rows: Tensor, share: float) -> dict[str, Fitted]:
         """The same for some training rows (r,), stopped on the same held-out rows."""
@@ -302,7 +293,10 @@ class World:
         return torch.isin(member, kept).nonzero().squeeze(1).to(states.hidden.device)
 
     def _pipeline(self, samples: Sequence[Sample]) -> Pipeline:
-        return Pipeline(self.subject.head, samples[0], samples[1], self.stats, self.plan, self.draw, self.progress)
+        rows, seed = KeptRows(samples[0]), int(torch.randint(2**62, (1,), generator=self.draw))
+        return Pipeline(
+            self.subject.head, rows, samples[0], samples[1], self.stats, self.plan, seed, self.progress
+        )
 
     def replace_targets(
         self, samples: Sequence[Sample], states: Sequence[States]

