@@ -14,7 +14,6 @@ from tiny_models import VOCABULARY, make_model, make_tokenizer, save_gguf, save_
 
 import transferstats as ts
 from transferstats.errors import SubjectError
-from transferstats.lens.design import plain
 from transferstats.lens.documents import read_documents
 from transferstats.lens.language import (
     Encoding,
@@ -23,7 +22,6 @@ from transferstats.lens.language import (
     load_language_model,
     model_fingerprint,
 )
-from transferstats.lens.plan import WIDE, WIDE_FROM
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +110,7 @@ def test_remote_code_is_not_run(folder: Path, tmp_path: Path) -> None:
         "AutoModelForCausalLM": "modeling_evil.EvilForCausalLM",
     }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    for attempt in (load_language_model, lambda path: ts.LanguageSource(path).width()):
+    for attempt in (load_language_model, lambda path: ts.LanguageSource(path).check()):
         with pytest.raises(SubjectError, match="trust_remote_code"):
             attempt(str(folder))
     assert not mark.exists()
@@ -192,29 +190,6 @@ def test_a_gguf_file_loads_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixtu
     fingerprint = model_fingerprint(str(path))
     path.write_bytes(path.read_bytes() + b"x")
     assert model_fingerprint(str(path)) != fingerprint
-
-
-@pytest.mark.parametrize(("family", "size"), [("Llama", "hidden_size"), ("GPT2", "n_embd")])
-def test_the_plan_suits_the_width_unless_it_is_chosen(
-    family: str, size: str, tmp_path: Path, document_files: list[Path]
-) -> None:
-    """Steps of the default plan drive lenses of wide states away from their start."""
-    narrow, wide = (
-        str(save_model(tmp_path / str(width), family, **{size: width})) for width in (WIDE_FROM - 32, WIDE_FROM)
-    )
-
-    def planned(model: str, fit: ts.FitPlan | None = None) -> object:
-        evaluation = ts.EvaluationPlan(units=10)
-        return ts.cells(model, document_files, seeds=2, fit=fit, evaluation=evaluation)[0].config["fit"]
-
-    assert planned(narrow) == plain(ts.FitPlan())
-    assert planned(wide) == plain(WIDE)
-    assert planned(wide, ts.FitPlan()) == plain(ts.FitPlan())
-
-
-def test_the_width_of_a_gguf_file_is_read_from_its_header(tmp_path: Path) -> None:
-    path = save_gguf(tmp_path / "tiny.gguf", make_model("Llama", tie_word_embeddings=False))
-    assert ts.LanguageSource(str(path)).width() == 32
 
 
 def test_a_torn_gguf_file_is_refused(tmp_path: Path) -> None:

@@ -217,8 +217,8 @@ class LanguageSource:
         about = {"name": Path(self.source).name, "fingerprint": model_fingerprint(self.source)}
         return about if self.every == 1 else {**about, "every": self.every}
 
-    def width(self) -> int:
-        """Numbers in a state, from the model's configuration alone.
+    def check(self) -> None:
+        """Refuse a model whose configuration cannot be read, before anything is computed.
 
         Raises
         ------
@@ -228,8 +228,7 @@ class LanguageSource:
 
         path, options = _resolve(self.source)
         try:
-            config = AutoConfig.from_pretrained(path, trust_remote_code=False, **options)
-            return int(config.get_text_config().hidden_size)
+            AutoConfig.from_pretrained(path, trust_remote_code=False, **options)
         except Exception as error:  # loaders raise whatever their parsers do
             raise SubjectError(f"cannot read the configuration of {self.source!r}: {error}") from error
 

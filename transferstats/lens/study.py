@@ -124,6 +124,7 @@ def cells(
     """
     worlds = listed_worlds(seeds, null_replicates)
     source = subject if isinstance(subject, LanguageSource) else LanguageSource(subject)
+    source.check()
     shared = {
         "algorithm": ALGORITHM,
         "subject": source.record(),
