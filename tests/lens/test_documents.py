@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +125,19 @@ def test_the_fingerprint_is_the_content_and_nothing_else(tmp_path: Path) -> None
         Documents("n", ("a",), ("b",), ("some words",)),
     ):
         assert changed.fingerprint != one.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("domain", "begin"),
+    [("python", "292872a1"), ("docstrings", "4ecd675d"), ("kjv", "c8c62eb0"), ("shakespeare", "7a9789c5")],
+)
+def test_stored_cells_find_the_shipped_domains_under_their_fingerprints(domain: str, begin: str) -> None:
+    """Cells are kept under keys that follow from these."""
+    found = read_documents(domain)
+    rows = zip(found.units, found.clusters, found.texts, strict=True)
+    rule = hashlib.sha256("".join(json.dumps(row) for row in rows).encode()).hexdigest()
+    assert found.fingerprint == rule
+    assert found.fingerprint.startswith(begin)
 
 
 def test_fields_cannot_run_into_each_other_in_the_fingerprint() -> None:

@@ -2,19 +2,73 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import zlib
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import InitVar, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from transferstats import embedded
 from transferstats.errors import DataError
+from transferstats.lens.document_columns import Columns, has_no_label
+from transferstats.lens.document_files import READABLE, Files, Stamp, find_files
+from transferstats.lens.document_tables import MAX_CHARACTERS, Record, records, too_long
+from transferstats.lens.stored_texts import StoredTexts
 
-MAX_CHARACTERS = 1_000_000  # a longer "document" is a concatenation; its parts should be the units
+
+class _Checks:
+    """One pass over documents: what makes them unusable, and who they are."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.units: list[str] = []
+        self.clusters: list[str] = []
+        self.alone: list[int] = []
+        """Documents without a cluster, by their position."""
+        self._first: dict[bytes, int] = {}
+        self._digest = hashlib.sha256()
+
+    def add(self, unit: str, cluster: str | None, text: str) -> None:
+        """The next document; DataError if it is unusable, or a copy of one in another cluster."""
+        if problem := _problem(unit, text):
+            raise DataError(f"dataset {self.name!r}: {problem}")
+        index = len(self.clusters)
+        if has_no_label(cluster):
+            self.alone.append(index)
+        self.clusters.append(unit if cluster is None or has_no_label(cluster) else cluster)
+        self.units.append(unit)
+        self._refuse_copy(unit, index, text)
+        row = (unit, self.clusters[index], text)
+        self._digest.update(json.dumps(row, ensure_ascii=True).encode())
+
+    def _refuse_copy(self, unit: str, index: int, text: str) -> None:
+        """The same text in two clusters could be trained on and scored."""
+        first = self._first.setdefault(hashlib.blake2b(text.encode(), digest_size=16).digest(), index)
+        if self.clusters[first] != self.clusters[index]:
+            raise DataError(
+                f"dataset {self.name!r}: documents {self.units[first]!r} and {unit!r} have the same text, so one "
+                "could be trained on and the other scored; remove one, or give both the same cluster"
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        return self._digest.hexdigest()
+
+    def clashes(self) -> list[int]:
+        """Documents without a cluster that are named like a cluster of others."""
+        alone = set(self.alone)
+        taken = {cluster for index, cluster in enumerate(self.clusters) if index not in alone}
+        return [index for index in self.alone if self.clusters[index] in taken]
+
+    def notes(self) -> tuple[str, ...]:
+        """What became of documents without a cluster."""
+        count, alone = len(self.clusters), len(self.alone)
+        if not alone:
+            return ()
+        who = "no document has a cluster" if alone == count else f"{alone} of {count} documents have no cluster"
+        return (f"{who}: each is its own",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,135 +77,149 @@ class Documents:
 
     Attributes
     ----------
-    name: name of the population. units, clusters, texts: N each; units are unique.
+    name: name of the population. units, clusters, texts: N each; units are unique. A document whose cluster says
+        that there is none (None, NaN, "", "NA" and the like) becomes a cluster of its own.
     origin: where the texts were read from; not part of their identity.
+    notes: what was decided where the files leave it open, one clause each; not part of their identity.
+    fingerprint: sha256 over names, clusters and texts: equal fingerprints mean equal datasets.
+    checks: of a reader that has been over these documents already.
+
+    Raises
+    ------
+    DataError: no documents, repeated units, texts that no tokenizer reads, the same text in two clusters.
     """
 
     name: str
     units: tuple[str, ...]
     clusters: tuple[str, ...]
-    texts: tuple[str, ...]
+    texts: Sequence[str] = field(compare=False)
     origin: str = ""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    fingerprint: str = field(init=False)
+    checks: InitVar[_Checks | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, checks: _Checks | None) -> None:
         if not self.units:
             raise DataError(
-                f"dataset {self.name!r} has no documents: give .txt files in a folder, or JSON lines with 'unit' "
-                "and 'text'"
+                f"dataset {self.name!r} has no documents: give .txt files in a folder, or a table (JSON lines, "
+                "CSV, Parquet, Arrow) with a column 'text', one row a document"
+            )
+        if not len(self.units) == len(self.clusters) == len(self.texts):
+            raise DataError(
+                f"dataset {self.name!r} has {len(self.units)} units, {len(self.clusters)} clusters and "
+                f"{len(self.texts)} texts: one of each a document is needed"
             )
         if len(set(self.units)) != len(self.units):
             twice = Counter(self.units).most_common(1)[0][0]
             raise DataError(f"dataset {self.name!r}: unit {twice!r} appears more than once; units need unique ids")
-        for unit, text in zip(self.units, self.texts, strict=True):
-            if problem := _problem(text):
-                raise DataError(f"dataset {self.name!r}: document {unit!r} {problem}")
-        self._refuse_copies()
+        found = checks or self._check(self.clusters)
+        notes = (*self.notes, *found.notes())
+        if clashes := found.clashes():
+            found = self._check(_apart(found.clusters, clashes))
+        object.__setattr__(self, "clusters", tuple(found.clusters))
+        object.__setattr__(self, "fingerprint", found.fingerprint)
+        object.__setattr__(self, "notes", notes)
 
-    def _refuse_copies(self) -> None:
-        """The same text in two clusters could be trained on and scored."""
-        seen: dict[str, int] = {}
-        for index, text in enumerate(self.texts):
-            first = seen.setdefault(text, index)
-            if self.clusters[first] != self.clusters[index]:
-                raise DataError(
-                    f"dataset {self.name!r}: documents {self.units[first]!r} and {self.units[index]!r} have the "
-                    "same text, so one could be trained on and the other scored; remove one, or give both the "
-                    "same cluster"
-                )
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 over names, clusters and texts: equal fingerprints mean equal datasets."""
-        digest = hashlib.sha256()
-        for row in zip(self.units, self.clusters, self.texts, strict=True):
-            digest.update(json.dumps(row, ensure_ascii=True).encode())
-        return digest.hexdigest()
+    def _check(self, clusters: Sequence[str]) -> _Checks:
+        checks = _Checks(self.name)
+        for row in zip(self.units, clusters, self.texts, strict=True):
+            checks.add(*row)
+        return checks
 
 
-def _problem(text: str) -> str:
+def _apart(clusters: Sequence[str], clashes: Iterable[int]) -> list[str]:
+    """Clusters, those of some documents renamed so that they share none."""
+    renamed, taken = list(clusters), set(clusters)
+    for index in clashes:
+        while renamed[index] in taken:
+            renamed[index] += " alone"
+        taken.add(renamed[index])
+    return renamed
+
+
+def _problem(unit: str, text: str) -> str:
     """What makes a text unusable and what to do about it, or nothing."""
     if not text.strip():
-        return "is empty; remove it"
+        return f"document {unit!r} is empty; remove it"
     if len(text) > MAX_CHARACTERS:
-        return (
-            f"has {len(text):,} characters; split it into documents of at most {MAX_CHARACTERS:,} and give them a "
-            "common cluster"
-        )
+        return too_long(unit, f"{len(text):,}")
     if "\0" in text:
-        return "holds NUL characters: it is binary data, not text; remove it"
+        return f"document {unit!r} holds NUL characters: it is binary data, not text; remove it"
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        return "holds half of a surrogate pair, which no tokenizer reads; repair its encoding or remove it"
+        return (
+            f"document {unit!r} holds half of a surrogate pair, which no tokenizer reads; repair its encoding or "
+            "remove it"
+        )
     return ""
 
 
 def read_documents(source: str | Path) -> Documents:
-    """Read a dataset: a domain shipped with the package, a JSON-lines file, or a folder of text files.
+    """Read a dataset in one pass; its texts stay on disk, in a temporary file.
+
+    A process reads a dataset once, for as long as its files do not change.
 
     Parameters
     ----------
-    source: one of ``transferstats.embedded.DOMAINS``; or a path to ``.jsonl``/``.jsonl.gz`` with keys
-        unit, text and optionally cluster; or a folder, whose ``.txt`` files become units and whose
-        sub-folders become clusters.
+    source: one of ``transferstats.embedded.DOMAINS``; or a table of documents: ``.jsonl``, ``.json`` (an array or
+        lines), ``.csv`` or ``.tsv``, also packed as ``.gz`` or ``.zst``, ``.parquet``, ``.arrow`` or ``.feather``;
+        or a folder: of ``.txt`` files, which become units and whose sub-folders become clusters, of parts of
+        one table, or as ``datasets.save_to_disk`` writes it. Columns of a table are ``text`` or ``content``,
+        optionally ``unit`` (or ``id``, ``_id``, ``doc_id``, ``document``; otherwise rows are numbered) and
+        optionally ``cluster``.
 
     Raises
     ------
-    DataError: nothing there, no documents, bad lines (named by number), empty or repeated units.
+    DataError: nothing there, no documents, no or several columns of text, bad lines or rows (named by number),
+        empty or repeated units, a file that changed while it was read.
     """
     if isinstance(source, str) and source in embedded.DOMAINS:
-        return _from_json_lines(embedded.documents_path(source), source, origin=f"embedded:{source}")
+        files = find_files(embedded.documents_path(source))
+        return _read(files, files.stamp(), source, f"embedded:{source}")
     path = Path(source)
-    if path.is_dir():
-        return _from_folder(path)
-    if path.is_file():
-        return _from_json_lines(path, path.name.split(".")[0], origin=str(path))
-    raise DataError(
-        f"no dataset {str(source)!r}: give a .jsonl(.gz) file, a folder of .txt files, or one of the shipped "
-        f"domains: {', '.join(embedded.DOMAINS)}"
-    )
-
-
-def _from_json_lines(path: Path, name: str, *, origin: str) -> Documents:
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8") as lines:
-            rows = [_parse_line(line, number, path) for number, line in enumerate(lines, 1) if line.strip()]
-    except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
+    if not path.exists():
         raise DataError(
-            f"{path.name} is not readable as UTF-8 JSON lines: {error}; save it again as UTF-8, one JSON object a "
-            "line"
-        ) from error
-    return _assemble(name, rows, origin)
+            f"no dataset {str(source)!r}: give one of the shipped domains: {', '.join(embedded.DOMAINS)}; or a "
+            f"path: datasets are {READABLE}"
+        )
+    files = find_files(path.absolute())
+    name = path.name if path.is_dir() else path.name.split(".")[0]
+    return _read(files, files.stamp(), name, str(files.root))
 
 
-def _parse_line(line: str, number: int, path: Path) -> tuple[str, str, str]:
+@lru_cache(maxsize=8)
+def _read(files: Files, stamp: Stamp, name: str, origin: str) -> Documents:
     try:
-        row = json.loads(line)
-        unit, text = row["unit"], row["text"]
-    except (ValueError, KeyError, TypeError) as error:
+        documents = _assemble(name, records(files), origin)
+    except DataError as error:
+        _refuse_change(files, stamp, name, error)
+        raise
+    _refuse_change(files, stamp, name)
+    return documents
+
+
+def _refuse_change(files: Files, stamp: Stamp, name: str, cause: DataError | None = None) -> None:
+    try:
+        now = find_files(files.root)
+        is_same = now == files and now.stamp() == stamp
+    except (OSError, DataError):
+        is_same = False
+    if not is_same:
         raise DataError(
-            f"{path.name}, line {number}: need a JSON object with 'unit' and 'text' ({error!r})"
-        ) from error
-    if not isinstance(text, str) or unit is None or unit == "":
-        raise DataError(f"{path.name}, line {number}: 'text' must be a string and 'unit' a name")
-    cluster = row.get("cluster")
-    return str(unit), str(unit if cluster is None else cluster), text
+            f"dataset {name!r} changed while it was read ({files.root}): wait until it is "
+            "written, then start again"
+        ) from cause
 
 
-def _from_folder(path: Path) -> Documents:
-    rows = []
-    for file in sorted(path.rglob("*.txt")):
-        relative = file.relative_to(path)
-        cluster = relative.parts[0] if len(relative.parts) > 1 else relative.stem
-        try:
-            rows.append((relative.as_posix(), cluster, file.read_text(encoding="utf-8")))
-        except UnicodeDecodeError as error:
-            raise DataError(f"{relative} is not UTF-8 text: {error}; save it again as UTF-8") from error
-    return _assemble(path.name, rows, str(path))
+def _assemble(name: str, found: Iterable[Record], origin: str) -> Documents:
+    checks, columns = _Checks(name), Columns()
 
+    def texts() -> Iterator[str]:
+        for where, record in found:
+            row = columns.document(where, record)
+            checks.add(*row)
+            yield row[-1]
 
-def _assemble(name: str, rows: Iterable[tuple[str, str, str]], origin: str) -> Documents:
-    listed = list(rows)
-    units, clusters, texts = (tuple(column) for column in zip(*listed, strict=True)) if listed else ((), (), ())
-    return Documents(name, units, clusters, texts, origin)
+    stored = StoredTexts(texts())
+    return Documents(name, tuple(checks.units), tuple(checks.clusters), stored, origin, columns.notes(), checks)
