@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from document_forms import ARRAY, FRAME, ROWS, WANTED, arrow, json_lines, parquet, write_file, zstd
 
+import transferstats as ts
 from transferstats.errors import DataError
 from transferstats.lens.documents import read_documents
 
@@ -108,6 +110,26 @@ def test_text_files_have_any_case_and_tables_beside_them_are_about_them(tmp_path
     write_file(tmp_path / "metadata.csv", b"unit,year\nA,1900\n")
     found = read_documents(tmp_path)
     assert (found.units, tuple(found.texts)) == (("A.TXT", "b.txt"), ("one", "zwei"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_is_read_by_its_own_name(tmp_path: Path) -> None:
+    """Caches of downloads link names to files that are called by their hash."""
+    blob = write_file(
+        tmp_path / "blobs" / "0f3a",
+        gzip.compress(json_lines([{"unit": str(i), "text": f"t {i}"} for i in range(40)])),
+    )
+    (tmp_path / "docs.jsonl.gz").symlink_to(blob)
+    cells = ts.cells(
+        "embedded",
+        [tmp_path / "docs.jsonl.gz"],
+        seeds=2,
+        null_replicates=0,
+        evaluation=ts.EvaluationPlan(units=10),
+    )
+    found = read_documents(cells[0].location["dataset"])
+    assert found.fingerprint == cells[0].config["dataset"]["fingerprint"]
+    assert len(found.units) == 40
 
 
 # --- damage ---

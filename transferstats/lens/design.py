@@ -90,10 +90,13 @@ def plan_cells(
 
 
 def place_of(source: str) -> str:
-    """Files by their absolute path: a worker elsewhere has another working folder."""
+    """Files by their absolute path: a worker elsewhere has another working folder.
+
+    Links are not followed: what a link points to may have no ending that tells how to read it.
+    """
     if source == "embedded" or source.startswith(PREFIX):
         return source.removeprefix(PREFIX)
-    return str(Path(source).resolve()) if Path(source).exists() else source
+    return str(Path(source).absolute()) if Path(source).exists() else source
 
 
 def plain(plan: Any) -> dict[str, Any]:
