@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import transferstats
@@ -16,6 +19,25 @@ if TYPE_CHECKING:
 
 LOCAL, DATASETS, DOCUMENTS = "local", ("python", "kjv"), 100
 NONE = "none"
+
+Planner = Callable[[argparse.Namespace], "list[Cell]"]
+
+
+def _saying_notes(plan: Planner) -> Planner:
+    """Say, once a study is planned, what reading its documents had to decide."""
+
+    @wraps(plan)
+    def planned(arguments: argparse.Namespace) -> list[Cell]:
+        cells = plan(arguments)
+        for dataset in dict.fromkeys(cell.location["dataset"] for cell in cells if "encoding" in cell.config):
+            from transferstats.lens.documents import read_documents  # which planning has done already
+
+            documents = read_documents(dataset)
+            for note in documents.notes:
+                print(f"{documents.name}: {note}", file=sys.stderr)
+        return cells
+
+    return planned
 
 
 def study_options(verb: argparse.ArgumentParser) -> None:
@@ -30,7 +52,8 @@ def study_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--dataset",
         action="append",
-        help="domain shipped, .jsonl(.gz) file, folder of .txt files; repeat for several (default: python, kjv); "
+        help="domain shipped; table of documents (.jsonl, .json, .csv, .parquet, .arrow, with a column 'text'); "
+        "folder of .txt files, of Parquet files or of a saved dataset; repeat for several (default: python, kjv); "
         "images: an IDX or .npz file, a folder with a sub-folder of images a class, or 'digits'",
     )
     verb.add_argument("--seeds", type=int, default=5, help="independent lens trainings (default: %(default)s)")
@@ -117,6 +140,7 @@ FITTING = ("seed", "null_replicates", "recipe", *CHOSEN, "path", "every", "align
 """Options without a meaning for ready-made lenses."""
 
 
+@_saying_notes
 def lens_cells(arguments: argparse.Namespace) -> list[Cell]:
     """Cells that score ready-made lenses."""
     given = [f"--{name.replace('_', '-')}" for name in FITTING if getattr(arguments, name) is not None]
@@ -136,6 +160,7 @@ def _evaluation(arguments: argparse.Namespace) -> Any:
     return transferstats.EvaluationPlan(units=units, tokens=arguments.unit_tokens)
 
 
+@_saying_notes
 def study_cells(arguments: argparse.Namespace) -> list[Cell]:
     """Cells of the study that the options describe."""
     planned = _planned(arguments)

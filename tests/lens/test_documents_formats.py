@@ -231,3 +231,24 @@ def test_numbers_as_clusters_with_gaps_are_not_mixed_up_with_the_numbers_of_docu
     assert found.clusters == ("1", "1 alone", "1", "3")
     assert found.notes[-1] == "2 of 4 documents have no cluster: each is its own"
     assert found.fingerprint == Documents("docs", found.units, found.clusters, found.texts).fingerprint
+
+
+def test_the_command_line_says_what_reading_decided(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transferstats.cli import build_parser
+    from transferstats.designs import study_cells
+
+    rows = [
+        {"content": f"{index} " + "some words " * 40, "cluster": "c" if index < 3 else None} for index in range(40)
+    ]
+    write_file(tmp_path / "docs.jsonl", json_lines(rows))
+    monkeypatch.chdir(tmp_path)
+    options = ["--dataset", "docs.jsonl", "--seeds", "2", "--null-replicates", "0", "--units", "10"]
+    planned = study_cells(build_parser().parse_args(["sweep", *options]))
+    assert [cell.location["dataset"] for cell in planned] == [str(tmp_path / "docs.jsonl")] * 2
+    assert capsys.readouterr().err.splitlines() == [
+        "docs: text from column 'content'",
+        "docs: no column 'unit' or 'id': rows are numbered",
+        "docs: 37 of 40 documents have no cluster: each is its own",
+    ]
