@@ -482,7 +482,7 @@ def test_a_plan_from_clusters_counts_clusters() -> None:
 
     plan = ts.evaluate(changed(make_grid(), in_books), SMALLEST).datasets[0].extras["plan"]
     assert "12 clusters of documents" in ts.sentence(plan)
-    assert ts.table(plan).columns[1] == "Clusters of documents"
+    assert ts.table(plan).headings[1] == "Clusters of documents"
     assert ts.figure(plan).axes[0].get_xlabel() == "clusters of documents a dataset"
     bare = ts.evaluate(make_grid(), SMALLEST).datasets[0].extras["plan"]
     assert ts.figure(bare).axes[0].get_xlabel() == "documents a dataset"

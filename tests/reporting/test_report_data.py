@@ -96,7 +96,7 @@ def test_curve_and_check_have_figure_table_and_words(evidence: Evidence, tmp_pat
 def test_certificates_tell_rows_dimension_and_gap(evidence: Evidence) -> None:
     summary = {table.name: table for _, table in content(evidence).tables}["certificates-readouts"]
     for heading in ("Training rows", "Rows a parameter", "Effective dimension", "Gap to training, share"):
-        assert heading in summary.columns
+        assert heading in summary.headings
     own = next(row for row in summary.rows if row[0].text == "own")
     assert own[-1].text == "1 of 2"
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from transferstats.reporting import formats
 from transferstats.reporting.documents import report_files
 from transferstats.reporting.renderers import csv_text, escape_latex, escape_markdown, guard_formula, typst_string
-from transferstats.reporting.tables import Cell, Table
+from transferstats.reporting.tables import Cell, Column, Table
 from transferstats.results import Evidence
 
 NASTY = {
@@ -173,8 +173,7 @@ def test_a_table_escapes_titles_notes_and_footnotes() -> None:
     shown = Table(
         "t",
         name,
-        (name,),
-        "l",
+        (Column(name),),
         ((Cell(name, name, "", name),),),
         name,
         pd.DataFrame({name: [name]}),
@@ -202,7 +201,8 @@ HOSTILE = st.text(
 @settings(max_examples=200)
 @given(HOSTILE)
 def test_any_text_is_inert_in_every_syntax(name: str) -> None:
-    shown = Table("t", name, ("a", "b"), "lr", ((Cell(name), Cell("1")),), name, pd.DataFrame({"x": [name]}))
+    columns = (Column("a"), Column("b", "r"))
+    shown = Table("t", name, columns, ((Cell(name), Cell("1")),), name, pd.DataFrame({"x": [name]}))
     page = Tags()
     page.feed(shown.html())
     assert {tag for tag, _ in page.tags} <= {

@@ -21,7 +21,9 @@ import pytest
 from test_report_inert import NASTY, Tags
 
 from transferstats.reporting import cite, figure, formats, numbers, report, sentence, table
-from transferstats.reporting.documents import report_files
+from transferstats.reporting.documents import Study, report_files
+from transferstats.reporting.pdf import source
+from transferstats.reporting.subjects import content
 from transferstats.results import SubjectComparison
 from transferstats.simulation import simulate_grid, true_penalty
 from transferstats.stats.subjects import compare_subjects
@@ -115,7 +117,14 @@ def test_sentences_state_differences_and_claim_no_reason(comparison: SubjectComp
     assert text.count("4 seeds: valid, but wide") == 1
     assert cite(comparison).count("@") >= 3
     assert figure(comparison)
-    assert "Difference" in table(comparison).columns
+
+
+def test_the_named_differences_wrap_and_take_the_width_that_is_left(comparison: SubjectComparison) -> None:
+    shown = table(comparison)
+    assert [column.heading for column in shown.columns if column.wraps] == ["Difference"]
+    assert r"\begin{tabular}{@{}lp{0.25\linewidth}llrrll@{}}" in shown.latex()
+    told = content(comparison)
+    assert "#table(columns: (auto, 1fr, auto, auto, auto, auto, auto, auto,)" in source(Study(told, ()))
 
 
 def test_an_earlier_report_of_one_subject_leaves_nothing(comparison: SubjectComparison, tmp_path: Path) -> None:
@@ -140,13 +149,13 @@ def test_hostile_names_of_subjects_stay_inert() -> None:
     assert all(re.fullmatch(r"(tables/|figures/)?[A-Za-z0-9][\w.-]*", path) for path in files)
     assert formats.legible(HOSTILE) in "".join(page.text)
     assert json.loads(files["manifest.json"])["remarks"] == []  # the PDF was set
-    for path, content in files.items():
+    for path, made in files.items():
         if path.endswith(".svg"):
-            assert not [e for e in ElementTree.fromstring(content.decode()).iter() if e.tag.endswith("script")]
+            assert not [e for e in ElementTree.fromstring(made.decode()).iter() if e.tag.endswith("script")]
         if path.endswith(".tex") and path.startswith("tables/"):
-            assert b"\\input" not in content
+            assert b"\\input" not in made
         if path.endswith(".csv"):
-            rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
+            rows = list(csv.reader(io.StringIO(made.decode(), newline="")))
             assert {len(row) for row in rows} == {len(rows[0])}, path
             for cell in (cell for row in rows for cell in row):
                 number = re.fullmatch(r"-?(\d[\d.]*(e[+-]?\d+)?|Inf)", cell)

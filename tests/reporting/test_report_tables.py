@@ -15,14 +15,13 @@ from transferstats.reporting import cite, numbers, table
 from transferstats.reporting.citations import BIBLIOGRAPHY
 from transferstats.reporting.macros import camel
 from transferstats.reporting.renderers import escape_markdown
-from transferstats.reporting.tables import Cell, Table
+from transferstats.reporting.tables import Cell, Column, Table
 from transferstats.results import COLUMNS, Estimates, Evidence
 
 SMALL = Table(
     "small",
     "A & B",
-    ("Term", "Estimate"),
-    "lr",
+    (Column("Term"), Column("Estimate", "r")),
     ((Cell("x_1"), Cell("\u22120.5 [\u22121.0, 0.0]", -0.5)), (Cell("50 %"), Cell("1", 1.0, "", "nats"))),
     "100 % of it.",
     pd.DataFrame({"term": ["x_1", "y"], "estimate": [-0.5, math.nan], "ok": [True, False]}),
@@ -115,7 +114,7 @@ def test_every_result_is_a_table_with_the_shared_columns(study: Evidence) -> Non
     for one in (data.cells, data.fits["linear"], data.comparison, study.claims[0], study, data):
         shown = table(one)
         assert shown.rows
-        assert all(len(row) == len(shown.columns) == len(shown.align) for row in shown.rows)
+        assert all(len(row) == len(shown.columns) for row in shown.rows)
         assert tuple(shown.data)[: len(COLUMNS)] == COLUMNS
         read = pd.read_csv(io.StringIO(shown.csv()))
         assert len(read) == len(shown.data)
@@ -123,8 +122,8 @@ def test_every_result_is_a_table_with_the_shared_columns(study: Evidence) -> Non
 
 def test_common_unit_and_sample_are_said_once(study: Evidence) -> None:
     shown = table(study.datasets[0].cells)
-    assert "nats/token" in shown.columns[1]
-    assert "Unit" not in shown.columns
+    assert "nats/token" in shown.headings[1]
+    assert "Unit" not in shown.headings
     assert "3 seeds \u00d7 24 documents" in shown.note
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import required
 
-from transferstats.reporting.tables import Cell, Table
+from transferstats.reporting.tables import Cell, Column, Table
 
 HOSTILE = "100% of $x_1$ & {\\input{/etc/passwd}} #5 ~ ^ \\end{table} <b> |\"'` \u05e9\u05dc \u00e9\u00df\u2026 "
 "\u201cq\u201d -- \u00d7"
@@ -27,7 +27,14 @@ def test_numbers_and_tables_compile(pdflatex: str, study_files: Mapping[str, byt
     names = [name for name in study_files if name.startswith("tables/") and name.endswith(".tex")]
     for name in names:
         (tmp_path / Path(name).name).write_bytes(study_files[name])
-    foreign = Table("x", HOSTILE, (HOSTILE, "b"), "lr", ((Cell(HOSTILE), Cell(HOSTILE)),), HOSTILE, pd.DataFrame())
+    foreign = Table(
+        "x",
+        HOSTILE,
+        (Column(HOSTILE), Column("b", "r")),
+        ((Cell(HOSTILE), Cell(HOSTILE)),),
+        HOSTILE,
+        pd.DataFrame(),
+    )
     (tmp_path / "foreign.tex").write_text(foreign.latex(), encoding="utf-8")
     body = "".join(f"\\input{{{Path(name).name}}}\\clearpage\n" for name in [*names, "foreign.tex"])
     (tmp_path / "main.tex").write_text(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from transferstats.reporting import formats, wording
 from transferstats.reporting.data_limits import data_sentences, data_tables
 from transferstats.reporting.pictures import decay_fits, matrix_frame, slug
 from transferstats.reporting.sentences import capital, ended
-from transferstats.reporting.tables import Cell, Table, table, tidy_table
+from transferstats.reporting.tables import Cell, Column, Table, table, tidy_table
 from transferstats.results import AVERAGE, JUDGED, LIMITED_GAP, DatasetEvidence, Estimate, Evidence, Result
 
 KEYS = ("dataset", "world", "readout", "layer")
@@ -121,8 +122,8 @@ def _families(frame: pd.DataFrame, name: str, title: str) -> Table:
         "AICc with n = cells. Cells of one study are not independent, so small differences decide nothing; error "
         "on left-out layers is the root mean squared error for a layer that the fit has not seen."
     )
-    align = "l" + "r" * (len(shown) - 1)
-    return Table(name, title, tuple(headings[key] for key in shown), align, tuple(rows), note, frame)
+    columns = (Column(headings["term"]), *(Column(headings[key], "r") for key in shown[1:]))
+    return Table(name, title, columns, tuple(rows), note, frame)
 
 
 def _with_shares(estimate: Estimate, name: str, title: str) -> Table:
@@ -132,8 +133,8 @@ def _with_shares(estimate: Estimate, name: str, title: str) -> Table:
         (*row, *(_share(float(np.atleast_1d(values)[index])) for values in shares.values()))
         for index, row in enumerate(base.rows)
     )
-    columns = (*base.columns, *(f"Variance from {formats.legible(source)}" for source in shares))
-    return Table(name, title, columns, base.align + "r" * len(shares), rows, base.note, base.data)
+    columns = (*base.columns, *(Column(f"Variance from {formats.legible(source)}", "r") for source in shares))
+    return replace(base, columns=columns, rows=rows)
 
 
 def _share(value: float) -> Cell:
@@ -164,10 +165,9 @@ def certificate_summary(certificates: pd.DataFrame, *, by_layer: bool = True) ->
             record.update(n_limited=limited)
         rows.append(tuple(cells))
         spread.append(record)
-    columns = [key.capitalize() for key in keys] + [MEASURES[key] for key in measures]
-    columns += ["Converged"] if "converged" in certificates else []
-    columns += ["Limited by data"] if "limited" in certificates else []
-    align = "l" * len(keys) + "r" * (len(columns) - len(keys))
+    columns = [Column(key.capitalize()) for key in keys] + [Column(MEASURES[key], "r") for key in measures]
+    columns += [Column("Converged", "r")] if "converged" in certificates else []
+    columns += [Column("Limited by data", "r")] if "limited" in certificates else []
     over = "seeds" if by_layer else "seeds and layers"
     note = (
         f"Median over {over} [smallest, largest]; kl in nats. Held-out kl is measured on the part of a seed's own "
@@ -179,7 +179,7 @@ def certificate_summary(certificates: pd.DataFrame, *, by_layer: bool = True) ->
     )
     title = f"Certificates of the lenses, over {over}"
     name = "certificates-summary" if by_layer else "certificates-readouts"
-    return Table(name, title, tuple(columns), align, tuple(rows), note, pd.DataFrame(spread))
+    return Table(name, title, tuple(columns), tuple(rows), note, pd.DataFrame(spread))
 
 
 def _key(key: str, value: object) -> Cell:
@@ -217,9 +217,11 @@ def certificate_table(certificates: pd.DataFrame) -> Table:
         tuple(_plain(row[name], kl=name in MEASURES and name != "steps") for name in columns)
         for row in certificates.to_dict("records")
     )
-    align = "".join("r" if name in numeric else "l" for name in columns)
-    headings = tuple(MEASURES.get(name, formats.legible(name).replace("_", " ").capitalize()) for name in columns)
-    return Table("certificates", "Certificate of every lens", headings, align, rows, "", certificates)
+    headings = [MEASURES.get(name, formats.legible(name).replace("_", " ").capitalize()) for name in columns]
+    shown = tuple(
+        Column(heading, "r" if name in numeric else "l") for name, heading in zip(columns, headings, strict=True)
+    )
+    return Table("certificates", "Certificate of every lens", shown, rows, "", certificates)
 
 
 def _plain(value: object, *, kl: bool) -> Cell:

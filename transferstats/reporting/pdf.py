@@ -25,9 +25,6 @@ MISSING = "report.pdf was not written: typst is not installed (pip install 'tran
 MOST_ROWS = 24
 """Longer tables stay in the CSV: a reader of paper does not look up single cells."""
 
-WIDE = frozenset({"Claim"})
-"""Columns that take the width that the others leave."""
-
 WIDEST, TALLEST = 101.0, 195.0
 """Millimetres of a floating figure: 58 % of the text width, and a page without title and caption."""
 
@@ -151,9 +148,9 @@ def _tables(study: Study, section: str) -> Iterator[str]:
 
 
 def _table(shown: Table) -> str:
-    widths = ", ".join("1fr" if name in WIDE else "auto" for name in shown.columns)
-    sides = ", ".join("right" if side == "r" else "left" for side in shown.align)
-    head = ", ".join(f"strong({typst_string(name)})" for name in shown.columns)
+    widths = ", ".join("1fr" if column.wraps else "auto" for column in shown.columns)
+    sides = ", ".join("right" if column.align == "r" else "left" for column in shown.columns)
+    head = ", ".join(f"strong({typst_string(name)})" for name in shown.headings)
     rows = "\n".join(", ".join(_cell(cell) for cell in row) + "," for row in shown.rows)
     below = "\n".join(f"#par(note({typst_string(text)}))" for text in notes(shown))
     title = f'#block(sticky: true, text(weight: "bold", size: 9pt, {typst_string(shown.title)}))'

@@ -20,16 +20,16 @@ LINE = 100
 
 def plain_table(table: Table) -> str:
     """The table as aligned text with its title above and its notes below."""
-    cells = [[formats.legible(name, WIDEST) for name in table.columns]]
+    cells = [[formats.legible(name, WIDEST) for name in table.headings]]
     cells += [[formats.legible(cell.full, WIDEST) for cell in row] for row in table.rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(table.columns))]
-    lines = [_line(row, widths, table.align) for row in cells]
+    lines = [_line(row, widths, [column.align for column in table.columns]) for row in cells]
     rule = "-" * min(LINE, sum(widths) + 2 * (len(widths) - 1))
     below = [line for text in notes(table) for line in textwrap.wrap(formats.legible(text), LINE)]
     return "\n".join([formats.legible(table.title), lines[0], rule, *lines[1:], *below]) + "\n"
 
 
-def _line(row: list[str], widths: list[int], align: str) -> str:
+def _line(row: list[str], widths: list[int], align: list[str]) -> str:
     sides = zip(row, widths, align, strict=True)
     return "  ".join(
         text.rjust(width) if side == "r" else text.ljust(width) for text, width, side in sides

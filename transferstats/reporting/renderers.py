@@ -13,7 +13,7 @@ from transferstats.reporting import formats, wording
 from transferstats.results import to_r_csv
 
 if TYPE_CHECKING:
-    from transferstats.reporting.tables import Cell, Table
+    from transferstats.reporting.tables import Cell, Column, Table
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """First characters that make a spreadsheet read a text cell as a formula."""
@@ -56,9 +56,6 @@ LATEX = {
 
 LONG_HEADING = 14
 """Characters above which a LaTeX heading takes two lines."""
-
-LATEX_WRAPPED = frozenset({"Claim"})
-"""Columns of sentences, which must break to fit a page."""
 
 MARKDOWN = re.compile(r"([\\`*_{}\[\]|~$])")
 """Characters that mean something anywhere in a line of Markdown."""
@@ -119,9 +116,7 @@ def html_table(table: Table, *, sortable: bool = False, caption: bool = True) ->
 
     A sortable table states its roles, because narrow screens lay its rows out as blocks.
     """
-    head = "".join(
-        _html_heading(name, side, sortable) for name, side in zip(table.columns, table.align, strict=True)
-    )
+    head = "".join(_html_heading(column, sortable) for column in table.columns)
     open_row = '<tr role="row">' if sortable else "<tr>"
     body = "".join(f"{open_row}{_html_row(row, table, sortable)}</tr>\n" for row in table.rows)
     label = escape(formats.legible(table.title))
@@ -143,8 +138,8 @@ def _html_notes(table: Table) -> str:
     return note
 
 
-def _html_heading(name: str, side: str, sortable: bool) -> str:
-    text = escape(name)
+def _html_heading(column: Column, sortable: bool) -> str:
+    text, side = escape(column.heading), column.align
     if sortable:
         return f'<th scope="col" role="columnheader" class="{side}"><button type="button">{text}</button></th>'
     return f'<th scope="col" class="{side}">{text}</th>'
@@ -152,12 +147,12 @@ def _html_heading(name: str, side: str, sortable: bool) -> str:
 
 def _html_row(row: tuple[Cell, ...], table: Table, sortable: bool) -> str:
     cells = []
-    for index, (cell, side, name) in enumerate(zip(row, table.align, table.columns, strict=True)):
+    for index, (cell, column) in enumerate(zip(row, table.columns, strict=True)):
         tag, more = ("td", "") if index else ("th", ' scope="row"')
         if sortable:
-            more += f' role="{"cell" if index else "rowheader"}" data-label="{escape(name)}"'
+            more += f' role="{"cell" if index else "rowheader"}" data-label="{escape(column.heading)}"'
         sort = f' data-sort="{escape(_sort_key(cell))}"' if cell.sort != "" else ""
-        cells.append(f'<{tag}{more} class="{side}"{sort}>{_html_text(cell)}</{tag}>')
+        cells.append(f'<{tag}{more} class="{column.align}"{sort}>{_html_text(cell)}</{tag}>')
     return "".join(cells)
 
 
@@ -184,8 +179,8 @@ def markdown_table(table: Table) -> str:
     """The table as a Markdown pipe table, with its title above and its note below."""
     rule = {"l": ":---", "r": "---:"}
     lines = [f"**{escape_markdown(table.title)}**", ""]
-    lines.append("| " + " | ".join(escape_markdown(name) or "&nbsp;" for name in table.columns) + " |")
-    lines.append("| " + " | ".join(rule[side] for side in table.align) + " |")
+    lines.append("| " + " | ".join(escape_markdown(name) or "&nbsp;" for name in table.headings) + " |")
+    lines.append("| " + " | ".join(rule[column.align] for column in table.columns) + " |")
     lines += ["| " + " | ".join(escape_markdown(cell.full) for cell in row) + " |" for row in table.rows]
     for text in notes(table):
         lines += ["", escape_markdown(text)]
@@ -194,15 +189,10 @@ def markdown_table(table: Table) -> str:
 
 def latex_table(table: Table) -> str:
     """The table as LaTeX: needs ``\\usepackage{booktabs}``; label ``tab:<name>``; the note below it."""
-    columns = "".join(
-        r"p{0.25\linewidth}" if name in LATEX_WRAPPED else "r" if side == "r" else "l"
-        for name, side in zip(table.columns, table.align, strict=True)
-    )
-    head = " & ".join(
-        _stacked(*_halves(name), side) for name, side in zip(table.columns, table.align, strict=True)
-    )
+    columns = "".join(r"p{0.25\linewidth}" if column.wraps else column.align for column in table.columns)
+    head = " & ".join(_stacked(*_halves(column.heading), column.align) for column in table.columns)
     rows = [
-        " & ".join(_latex_cell(cell, side) for cell, side in zip(row, table.align, strict=True))
+        " & ".join(_latex_cell(cell, column.align) for cell, column in zip(row, table.columns, strict=True))
         for row in table.rows
     ]
     note = [rf"\par\smallskip{{\footnotesize {escape_latex(text)}\par}}" for text in notes(table)]
@@ -250,8 +240,8 @@ def _halves(heading: str) -> tuple[str, str]:
 
 def typst_table(table: Table) -> str:
     """The table as a Typst figure with a label; all text in string literals, so none of it is markup."""
-    sides = ", ".join("right" if side == "r" else "left" for side in table.align)
-    head = ", ".join(f"strong({typst_string(name)})" for name in table.columns)
+    sides = ", ".join("right" if column.align == "r" else "left" for column in table.columns)
+    head = ", ".join(f"strong({typst_string(name)})" for name in table.headings)
     rows = "".join("    " + ", ".join(typst_string(cell.full) for cell in row) + ",\n" for row in table.rows)
     note = "".join(f"#par(text(size: 0.85em, {typst_string(text)}))\n" for text in notes(table))
     return (

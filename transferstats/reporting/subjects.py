@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -50,18 +51,12 @@ def _figure(x: SubjectComparison) -> Figure:
 
 @table.register
 def _table(x: SubjectComparison) -> Table:
-    shown = claims_table(x.claims, x.tidy())
-    return Table(
-        "claims",
-        "Verdicts on the differences",
-        tuple("Difference" if name == "Claim" else name for name in shown.columns),
-        shown.align,
-        shown.rows,
-        "Estimates are first minus second. Intervals are for new seeds and new units of both, each difference on "
-        "its own. p belongs to the test behind the verdict; adjusted p is Holm-adjusted over the differences of "
-        "one dataset. A verdict of inconclusive leaves the question open.",
-        shown.data,
-        shown.footnotes,
+    return replace(
+        claims_table(x.claims, x.tidy(), "Difference"),
+        title="Verdicts on the differences",
+        note="Estimates are first minus second. Intervals are for new seeds and new units of both, each "
+        "difference on its own. p belongs to the test behind the verdict; adjusted p is Holm-adjusted over the "
+        "differences of one dataset. A verdict of inconclusive leaves the question open.",
     )
 
 

@@ -31,25 +31,38 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its heading, "l" or "r", and whether its sentences may break to take the width that is left."""
+
+    heading: str
+    align: str = "l"
+    wraps: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table ready for any renderer; text is plain, each renderer makes it inert in its own syntax.
 
     Attributes
     ----------
-    name: file name and label, ascii. title: caption. columns: headings.
-    align: one letter a column, "l" or "r". rows: cells, as many a row as columns.
+    name: file name and label, ascii. title: caption. columns: of :class:`Column`.
+    rows: cells, as many a row as columns.
     note: what a reader must know (interval, adjustment). data: full precision, for the CSV.
     footnotes: (mark, text) of the marks in the cells.
     """
 
     name: str
     title: str
-    columns: tuple[str, ...]
-    align: str
+    columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
     data: pd.DataFrame = field(default_factory=pd.DataFrame)
     footnotes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """Headings of the columns, in order."""
+        return tuple(column.heading for column in self.columns)
 
     def __str__(self) -> str:
         from transferstats.reporting.renderers import markdown_table
@@ -115,7 +128,7 @@ def table(x: object) -> Table:
     >>> import transferstats as ts
     >>> grid = ts.simulate_grid(n_seeds=4, n_units=40, rng=1).grid
     >>> shown = ts.table(ts.estimate(grid, "mean"))
-    >>> shown.columns[:2]
+    >>> shown.headings[:2]
     ('Term', 'Estimate [95\\xa0% interval], nats/token')
     >>> shown.latex().splitlines()[0]
     '\\\\begin{table}'
@@ -152,8 +165,8 @@ def _evidence(x: Evidence) -> Table:
     return claims_table(x.claims, x.tidy())
 
 
-def claims_table(claims: Iterable[Claim], data: pd.DataFrame) -> Table:
-    """The table of verdicts: one row a claim and dataset, the average first; caveats as footnotes."""
+def claims_table(claims: Iterable[Claim], data: pd.DataFrame, noun: str = "Claim") -> Table:
+    """The table of verdicts: one row a claim (``noun``) and dataset, the average first; caveats as footnotes."""
     listed = merged_claims(ordered_claims(claims))
     marks = {text: _mark(i) for i, text in enumerate(dict.fromkeys(c for claim in listed for c in claim.caveats))}
     levels = {claim.estimate.conf_level for claim in listed if claim.estimate is not None}
@@ -161,8 +174,16 @@ def claims_table(claims: Iterable[Claim], data: pd.DataFrame) -> Table:
     return Table(
         "claims",
         "Verdicts on the claims",
-        ("No.", "Claim", "Dataset", f"Estimate [{confidence} interval]", "p", "Adjusted p", "Verdict", "Caveats"),
-        "llllrrll",
+        (
+            Column("No."),
+            Column(noun, wraps=True),
+            Column("Dataset"),
+            Column(f"Estimate [{confidence} interval]"),
+            Column("p", "r"),
+            Column("Adjusted p", "r"),
+            Column("Verdict"),
+            Column("Caveats"),
+        ),
         tuple(_claim_row(claim, marks) for claim in listed),
         "Intervals are for new seeds and new units, each claim on its own. p belongs to the test behind the "
         "verdict; "
@@ -254,12 +275,15 @@ def tidy_table(frame: pd.DataFrame, *, name: str, title: str, extra: Sequence[st
     estimate = f"Estimate [{confidence} interval]"
     if len(units) == 1 and units[0]:
         estimate += f", {formats.legible(units[0])}"
-    headings = [{**HEADINGS, **OTHERS}.get(key, key.replace("_", " ").capitalize()) for key in shown]
     return Table(
         name,
         title,
-        ("Term", estimate, "SE", "t", "df", "p", *headings),
-        "ll" + "rrrr" + "".join("l" if key in ("dataset", "unit", "family", "verdict") else "r" for key in shown),
+        (
+            Column("Term"),
+            Column(estimate),
+            *(Column(heading, "r") for heading in ("SE", "t", "df", "p")),
+            *map(_tidy_column, shown),
+        ),
         tuple(_tidy_row(row, shown) for row in frame.to_dict("records")),
         _tidy_note(frame, sizes, units),
         frame,
@@ -269,6 +293,12 @@ def tidy_table(frame: pd.DataFrame, *, name: str, title: str, extra: Sequence[st
 HEADINGS = {"n_seeds": "Seeds", "n_units": "Units"}
 OTHERS = {"held_out_kl": "Held-out kl, nats"}
 NUMERIC = ("std_error", "statistic", "df", "p_value")
+WORDS = ("dataset", "unit", "family", "verdict")
+
+
+def _tidy_column(key: str) -> Column:
+    heading = {**HEADINGS, **OTHERS}.get(key, key.replace("_", " ").capitalize())
+    return Column(heading, "l" if key in WORDS else "r")
 
 
 def _tidy_row(row: Mapping[Hashable, Any], shown: Sequence[str]) -> tuple[Cell, ...]:

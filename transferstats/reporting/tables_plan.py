@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from transferstats.reporting import formats, wording
-from transferstats.reporting.tables import Cell, Table, table
+from transferstats.reporting.tables import Cell, Column, Table, table
 from transferstats.results import StudyPlan, StudySize
 
 __all__ = ["table"]
@@ -16,8 +16,8 @@ def _plan(x: StudyPlan) -> Table:
     noun = wording.sampled_nouns(x.estimate.unit, x.estimate.note).capitalize()
     powered = math.isfinite(x.smallest[0])
     width = f"Expected half-width, {formats.legible(x.estimate.unit)}"
-    columns: tuple[str, ...] = ("Seeds", noun, width, "Share from seeds")
-    columns += ("P(exceeds)", "P(within)") if powered else ()
+    headings = ["Seeds", noun, width, "Share from seeds", *(["P(exceeds)", "P(within)"] if powered else [])]
+    columns = tuple(Column(heading, "r") for heading in headings)
     rows = []
     for index, half in enumerate(map(float, x.half_width)):
         seeds, units, share = float(x.seeds[index]), float(x.units[index]), float(x.share_seeds[index])
@@ -30,7 +30,7 @@ def _plan(x: StudyPlan) -> Table:
         powers = (float(x.power_exceeds[index]), float(x.power_within[index])) if powered else ()
         rows.append((*row, *(Cell(_power(power), power) for power in powers)))
     title = f"Studies planned for the {wording.term_name(x.estimate.terms[0]).lower()}"
-    return Table("plan", title, columns, "r" * len(columns), tuple(rows), _note(x, powered), x.tidy())
+    return Table("plan", title, columns, tuple(rows), _note(x, powered), x.tidy())
 
 
 def _power(power: float) -> str:
@@ -53,7 +53,7 @@ def _note(x: StudyPlan, powered: bool) -> str:
 @table.register
 def _size(x: StudySize) -> Table:
     nouns = wording.sampled_nouns(x.estimate.unit, x.estimate.note)
-    columns = ("Seeds", f"{nouns} needed".capitalize(), "Expected half-width", f"With endless {nouns}")
+    headings = ("Seeds", f"{nouns} needed".capitalize(), "Expected half-width", f"With endless {nouns}")
     rows = []
     for seeds, units, reached, floor in zip(x.seeds, x.units, x.half_width, x.floor, strict=True):
         known = math.isfinite(units)
@@ -74,5 +74,10 @@ def _size(x: StudySize) -> Table:
     if x.note:
         note += f" {formats.legible(x.note).capitalize()}."
     return Table(
-        "size", f"Size of a study with a half-width of {wanted}", columns, "rrrr", tuple(rows), note, x.tidy()
+        "size",
+        f"Size of a study with a half-width of {wanted}",
+        tuple(Column(heading, "r") for heading in headings),
+        tuple(rows),
+        note,
+        x.tidy(),
     )
