@@ -68,7 +68,7 @@ def test_large_growing_penalties() -> None:
     assert found["C5"] == "supported"
     assert found["C6"] == "exceeds"
     assert found["C7"] == "contradicted"
-    assert found["C8"] == "not tested"
+    assert found["C8"] == "supported"
 
 
 def test_small_penalties_are_within() -> None:
@@ -128,6 +128,18 @@ def test_distance_beyond_similarity() -> None:
     assert verdicts(grid)["C8"] == "supported"
 
 
+def test_without_similarities_c8_says_so() -> None:
+    found = claims(ts.evaluate(replace(make_grid(), similarities={}), SMALLEST))["C8", "simulated"]
+    assert (found.verdict, found.reason) == ("not tested", "the study recorded no layer similarities")
+
+
+def test_a_similarity_that_is_distance_again_is_no_crash_but_no_answer() -> None:
+    straight = {"simulated": {"covariance": 1 - layer_distance(LAYERS) / LAYERS}}
+    found = claims(ts.evaluate(replace(make_grid(), similarities=straight), SMALLEST))["C8", "simulated"]
+    assert found.verdict == "not tested"
+    assert found.reason.startswith("distance and similarity cannot be told apart: columns are linear combinations")
+
+
 # --- small designs ---
 
 
@@ -150,7 +162,7 @@ def test_every_small_design_is_answered(
         if claim.verdict != "not tested":
             assert f"{n_seeds} seeds: valid, but wide" in claim.caveats
     untested = {claim.key for claim in evidence.claims if claim.verdict == "not tested"}
-    assert untested == {"C8"} | ({"C3"} if not n_null else set()) | ({"C5"} if n_layers == 2 else set())
+    assert untested == ({"C3"} if not n_null else set()) | ({"C5", "C8"} if n_layers == 2 else set())
     assert len(evidence.datasets) == len(datasets)
     assert list(evidence.tidy().columns[: len(COLUMNS)]) == list(COLUMNS)
     assert len(evidence.glance()) == 1
@@ -224,7 +236,7 @@ def test_a_verdict_never_contradicts_its_interval() -> None:
         assert claim.estimate.conf_level == level
         assert low <= centre <= high
         seen.add((claim.key, claim.verdict))
-        if claim.key in ("C2", "C3", "C5"):
+        if claim.key in ("C2", "C3", "C5", "C8"):
             expected = "supported" if low > 0 else "contradicted" if high < 0 else "inconclusive"
             assert claim.verdict == expected, (claim, level)
         elif claim.key == "C1":
@@ -250,7 +262,7 @@ def test_the_p_value_of_a_claim_is_that_of_its_verdict() -> None:
             assert claim.p_value < alpha / 2 + ROUNDING, claim
         elif claim.verdict == "within":
             assert claim.p_value < alpha + ROUNDING, claim
-        elif claim.key in ("C1", "C2", "C3", "C5"):
+        elif claim.key in ("C1", "C2", "C3", "C5", "C8"):
             assert claim.p_value >= alpha / 2 - ROUNDING, claim
 
 
@@ -392,11 +404,13 @@ def test_the_planner_starts_from_the_study_itself() -> None:
 
 
 def test_similarity_is_correlated_where_it_was_recorded() -> None:
-    grid = make_grid()
+    grid = replace(make_grid(), similarities={})
     assert "similarity" not in ts.evaluate(grid, SMALLEST).datasets[0].extras
     alike = {"simulated": {"covariance": np.exp(-layer_distance(LAYERS).astype(float))}}
     found = ts.evaluate(replace(grid, similarities=alike), SMALLEST).datasets[0].extras["similarity"]
     assert float(found.conf_low) < float(found.estimate) < -0.5
+    constant = {"simulated": {"covariance": np.ones((LAYERS, LAYERS))}}
+    assert "similarity" not in ts.evaluate(replace(grid, similarities=constant), SMALLEST).datasets[0].extras
 
 
 def test_a_single_cluster_is_refused_with_a_way_on() -> None:
@@ -462,7 +476,7 @@ def test_slopes_over_every_fourth_layer_say_so() -> None:
         for claim in ts.evaluate(grid, SMALLEST).claims
         if any("per layer used, of which the network has 4 times as many" in text for text in claim.caveats)
     }
-    assert said == {"C1", "C5"}  # without similarities C8 is not tested
+    assert said == {"C1", "C5", "C8"}
 
 
 def test_some_datasets_only(small_grid: TransferGrid) -> None:

@@ -401,7 +401,6 @@ def test_bad_matrices_are_refused(values: Any, options: dict[str, str], words: s
 def test_a_full_study_lacks_nothing_but_what_it_lacks(simulated: Any, small_grid: Any) -> None:
     lacking = [what for what, _ in ts.describe(simulated).unsupported]
     assert lacking == [
-        "distance beyond layer similarity (C8)",
         "how penalties depend on the amount of training data",
         "whether the lenses had finished training",
     ]

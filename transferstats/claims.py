@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from transferstats.grid import TransferGrid
+from transferstats.errors import DesignError
+from transferstats.grid import SIMILARITY, TransferGrid
 from transferstats.lens_sets import BESIDE
 from transferstats.results import Estimate, Estimates
 from transferstats.results.gain import worse_than_prior
@@ -24,7 +25,6 @@ from transferstats.stats.null import layers_verdict, null_test, shared_lens_test
 from transferstats.stats.regression import regress
 from transferstats.stats.relevance import relevance_test
 
-SIMILARITY = "covariance"  # the layer similarity of the tuned-lens paper
 NO_NULL = "the study has no shared-lens null replicates"
 NO_CHECK = (
     "nothing tells whether the null is right on this network, because no null was made of a null replicate: "
@@ -329,7 +329,13 @@ def distance_adds(ask: Ask) -> Iterator[Answer]:
     if any(SIMILARITY not in ask.grid.similarities.get(data.name, {}) for data in ask.grid.datasets):
         yield from _untested(ask, "C8", title, estimand, NO_SIMILARITY)
         return
-    fit = regress(f"penalty ~ distance + {SIMILARITY} + direction", ask.grid, conf_level=ask.conf_level)
+    try:
+        fit = regress(f"penalty ~ distance + {SIMILARITY} + direction", ask.grid, conf_level=ask.conf_level)
+    except DesignError as refused:  # two layers, or a similarity that is a straight line in distance
+        yield from _untested(
+            ask, "C8", title, estimand, f"distance and similarity cannot be told apart: {refused}"
+        )
+        return
     for one in fit.estimates:
         picked = replace(one.pick("distance"), unit=f"{ask.grid.loss_unit} per layer")
         p_value, verdict, reason = _directional(picked, ask, 1)

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from transferstats.claims import QUESTIONS, SIMILARITY, Answer, Ask, anchored
+from transferstats.claims import QUESTIONS, Answer, Ask, anchored
+from transferstats.distance import off_diagonal
 from transferstats.errors import DesignError
-from transferstats.grid import DISAGREEMENT, DatasetLosses, TransferGrid
+from transferstats.grid import DISAGREEMENT, SIMILARITY, DatasetLosses, TransferGrid
 from transferstats.lens_sets import BESIDE, stored_name
 from transferstats.results import (
     JUDGED,
@@ -253,7 +254,7 @@ def _extras(ask: Ask, grid: TransferGrid, data: DatasetLosses) -> dict[str, Any]
         extras["plan"] = _plan(grid, data, ask)
     for rung in rungs_of(data, loss):
         extras[f"gap_{rung}"] = gap_closed(grid, rung, conf_level=level).headline
-    if SIMILARITY in grid.similarities.get(data.name, {}) and grid.n_layers > 2:
+    if _can_be_ranked(grid, data):
         extras["similarity"] = correlate_similarity(grid, SIMILARITY, method=RESAMPLED, conf_level=level).headline
     if gains_over_prior(data, loss):
         extras["penalty_share"] = penalty_share(grid, conf_level=level).headline
@@ -271,6 +272,15 @@ def _extras(ask: Ask, grid: TransferGrid, data: DatasetLosses) -> dict[str, Any]
         if test.over_null:
             extras["shared_null"] = test.test.estimates[-1]
     return extras
+
+
+def _can_be_ranked(grid: TransferGrid, data: DatasetLosses) -> bool:
+    """Whether a rank correlation of penalties and similarity exists: neither is the same in all cells."""
+    similarity = grid.similarities.get(data.name, {}).get(SIMILARITY)
+    if similarity is None or grid.n_layers < 3:
+        return False
+    matrix = mean_penalty(data.penalty(grid.loss), data.tokens / data.tokens.mean())
+    return all(np.ptp(one[off_diagonal(grid.n_layers)]) > 0 for one in (similarity, matrix))
 
 
 def _of_data(grid: TransferGrid, data: DatasetLosses, level: float) -> dict[str, Any]:

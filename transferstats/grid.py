@@ -27,6 +27,9 @@ DISAGREEMENT = "disagreement"
 
 LOSSES: tuple[str, ...] = ("kl", "ce", DISAGREEMENT, SCORED)
 
+SIMILARITY = "covariance"
+"""Measure of layer similarity that C8 is about: that of the tuned-lens paper."""
+
 
 @dataclass(frozen=True, slots=True)
 class DatasetLosses:

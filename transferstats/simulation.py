@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from transferstats.distance import forward_mask, layer_distance, off_diagonal
 from transferstats.errors import DesignError
-from transferstats.grid import DatasetLosses, TransferGrid
+from transferstats.grid import SIMILARITY, DatasetLosses, TransferGrid
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -35,6 +35,9 @@ SHAPES: tuple[str, ...] = ("normal", "heavy", "skewed")
 
 LOGNORMAL_SIGMA = 1.0
 """Skewed units: log-normal with skewness about 6, a long right tail of hard documents."""
+
+STEP_SIGMA = 0.5
+"""How unevenly states change from layer to layer: log-normal steps, two in three within a factor of 1.6."""
 
 GAMMA_SHAPE = 2.0
 """Skewed seeds: gamma with skewness 1.4; one bad training run among good ones."""
@@ -269,15 +272,25 @@ def simulate_grid(
     excess = penalty.sum(axis=0) / (n_layers - 1) / 4
     worlds = _Worlds(penalty, null_share * penalty, excess, null_share * excess, chosen, n_null)
     made = tuple(_simulate_dataset(name, worlds, n_seeds, n_units, generator) for name in datasets)
-    distance = layer_distance(n_layers)
+    # Drawn last, from a stream of its own: losses are what they were before layers had a similarity.
+    (child,) = generator.spawn(1)
     grid = TransferGrid(
         subject="simulated",
         layers=tuple(f"layer {layer}" for layer in range(n_layers)),
         datasets=made,
-        similarities={name: {"linear_cka": np.exp(-distance / n_layers)} for name in datasets},
+        similarities={name: {SIMILARITY: layer_similarity(n_layers, child)} for name in datasets},
         provenance={"simulation": f"regime {chosen.name}, {n_seeds} seeds, {n_units} units"},
     )
     return Simulation(grid, penalty, null_share * penalty, excess, chosen)
+
+
+def layer_similarity(n_layers: int, rng: np.random.Generator) -> FloatArray:
+    """(L, L) similarity of layers, 1 on the diagonal: some steps change the states more than others.
+
+    So it falls with distance without being a function of it: what distance adds to it can be asked.
+    """
+    place = np.cumsum(rng.lognormal(sigma=STEP_SIGMA, size=n_layers)) / n_layers
+    return np.asarray(np.exp(-np.abs(place[:, None] - place[None, :])))
 
 
 @dataclass(frozen=True, slots=True)

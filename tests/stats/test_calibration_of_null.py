@@ -244,3 +244,4 @@ def test_penalties_of_exactly_zero_are_evaluated() -> None:
     found = claims(replace(base, datasets=(same,)))
     assert found["C2"].verdict == "inconclusive"
     assert "nan" not in found["C3"].reason + found["C4"].reason
+    assert found["C8"].verdict == "inconclusive"

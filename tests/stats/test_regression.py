@@ -42,7 +42,7 @@ def grid() -> TransferGrid:
     [
         "penalty ~ distance",
         "penalty ~ log(distance) * direction + C(target)",
-        "penalty ~ distance + linear_cka",
+        "penalty ~ distance + covariance",
         "penalty ~ 0 + direction + depth + depth:distance",
         "penalty ~ distance + I(distance ** 2) + source",
     ],

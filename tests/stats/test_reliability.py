@@ -232,7 +232,7 @@ def test_rank_correlation() -> None:
 
 
 def test_correlation_with_similarity(grid: TransferGrid) -> None:
-    found = correlate_similarity(grid, "linear_cka", method=Bootstrap(replicates=300, rng=1))
+    found = correlate_similarity(grid, "covariance", method=Bootstrap(replicates=300, rng=1))
     assert found.datasets == ("wiki", "code", "average")
     assert found["wiki"].conf_low < found["wiki"].estimate < found["wiki"].conf_high
     average = (found["wiki"].estimate + found["code"].estimate) / 2
@@ -241,7 +241,7 @@ def test_correlation_with_similarity(grid: TransferGrid) -> None:
 
 
 def test_correlation_refuses(grid: TransferGrid) -> None:
-    with pytest.raises(DesignError, match="no similarity 'svcca'; it has: linear_cka"):
+    with pytest.raises(DesignError, match="no similarity 'svcca'; it has: covariance"):
         correlate_similarity(grid, "svcca")
     flat = replace(grid, similarities={"wiki": {"flat": np.ones((6, 6))}, "code": {"flat": np.ones((6, 6))}})
     with pytest.raises(DataError, match="constant"):

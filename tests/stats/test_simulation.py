@@ -102,3 +102,25 @@ def test_questions_that_cannot_be_simulated() -> None:
         simulate_grid(n_seeds=0)
     with pytest.raises(DesignError, match="truth must be"):
         simulate_grid(np.zeros(3))
+
+
+def test_c8_can_be_asked_of_a_simulated_grid() -> None:
+    """The similarity is the one that C8 is about, falls with distance, and is no function of it."""
+    grid = simulate_grid(true_penalty(6), n_seeds=2, n_units=5, datasets=("one", "two"), rng=3).grid
+    for data in grid.datasets:
+        similarity = grid.similarities[data.name]["covariance"]
+        assert np.array_equal(similarity, similarity.T)
+        assert np.array_equal(np.diag(similarity), np.ones(6))
+        assert (np.diff(similarity[0]) < 0).all()
+        assert len({round(float(value), 12) for value in np.diag(similarity, 1)}) == 5
+    assert not np.array_equal(*(grid.similarities[name]["covariance"] for name in ("one", "two")))
+
+
+def test_losses_do_not_depend_on_the_similarity_of_layers() -> None:
+    """The sum of all losses as it always was: the similarity is drawn from a stream of its own."""
+    grid = simulate_grid(n_seeds=2, n_units=5, n_null=2, rng=3).grid
+    data = grid.datasets[0]
+    assert data.null is not None
+    assert float(data.losses["kl"].sum() + data.null.losses["kl"].sum()) == pytest.approx(
+        608.2991517518461, rel=1e-12
+    )

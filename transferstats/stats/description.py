@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from transferstats.grid import TransferGrid
+from transferstats.grid import SIMILARITY, TransferGrid
 from transferstats.results.description import Description
 from transferstats.stats.calibration import has_null_of_null
 from transferstats.stats.estimation import estimate
@@ -14,9 +14,6 @@ from transferstats.stats.influence import mean_penalty
 from transferstats.stats.learning_curve import shares_of
 
 SUMMARY: tuple[str, ...] = ("mean", "forward", "backward", "asymmetry", "slope")
-
-SIMILARITY = "covariance"
-"""Layer similarity of the tuned-lens paper, which C8 is about."""
 
 FEWEST_DISTANCES = 4
 """Below this a curve cannot be told from a line."""
