@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from transferstats.reporting import formats
 from transferstats.reporting.documents import report_files
+from transferstats.reporting.layout import Cell, Column
 from transferstats.reporting.renderers import csv_text, escape_latex, escape_markdown, guard_formula, typst_string
-from transferstats.reporting.tables import Cell, Column, Table
+from transferstats.reporting.tables import Table
 from transferstats.results import Evidence
 
 NASTY = {

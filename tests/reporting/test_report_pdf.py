@@ -12,8 +12,9 @@ import pytest
 import required
 
 from transferstats.reporting.content import content
-from transferstats.reporting.documents import Study, report_files
+from transferstats.reporting.documents import report_files
 from transferstats.reporting.pdf import MISSING, source
+from transferstats.reporting.study import Study
 from transferstats.results import Evidence
 
 

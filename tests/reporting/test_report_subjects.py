@@ -21,8 +21,9 @@ import pytest
 from test_report_inert import NASTY, Tags
 
 from transferstats.reporting import cite, figure, formats, numbers, report, sentence, table
-from transferstats.reporting.documents import Study, report_files
+from transferstats.reporting.documents import report_files
 from transferstats.reporting.pdf import source
+from transferstats.reporting.study import Study
 from transferstats.reporting.subjects import content
 from transferstats.results import SubjectComparison
 from transferstats.simulation import simulate_grid, true_penalty

@@ -13,9 +13,10 @@ import pytest
 
 from transferstats.reporting import cite, numbers, table
 from transferstats.reporting.citations import BIBLIOGRAPHY
+from transferstats.reporting.layout import Cell, Column
 from transferstats.reporting.macros import camel
 from transferstats.reporting.renderers import escape_markdown
-from transferstats.reporting.tables import Cell, Column, Table
+from transferstats.reporting.tables import Table
 from transferstats.results import COLUMNS, Estimates, Evidence
 
 SMALL = Table(

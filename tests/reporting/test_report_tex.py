@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import required
 
-from transferstats.reporting.tables import Cell, Column, Table
+from transferstats.reporting.layout import Cell, Column
+from transferstats.reporting.tables import Table
 
 HOSTILE = "100% of $x_1$ & {\\input{/etc/passwd}} #5 ~ ^ \\end{table} <b> |\"'` \u05e9\u05dc \u00e9\u00df\u2026 "
 "\u201cq\u201d -- \u00d7"

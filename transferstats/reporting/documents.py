@@ -11,16 +11,17 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transferstats.provenance import library_versions
-from transferstats.reporting.canvas import draw_pdf, draw_svg, standalone
+from transferstats.reporting.canvas import standalone
 from transferstats.reporting.citations import cite
 from transferstats.reporting.content import Content
-from transferstats.reporting.pictures import Picture
+from transferstats.reporting.html import page
+from transferstats.reporting.markdown import document
+from transferstats.reporting.pdf import try_pdf
 from transferstats.reporting.renderers import csv_text
+from transferstats.reporting.study import drawn_study, jsonable
 from transferstats.reporting.subjects import content
 from transferstats.reporting.tables import Table
 from transferstats.results import Evidence, SubjectComparison
@@ -29,28 +30,6 @@ LONG_TABLES = ("cells", "certificates")
 """Tables of one row a cell or lens: CSV only, too long for a paper."""
 SHORT_TABLES = ("certificates-summary", "certificates-readouts")
 """Tables that sum them up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """A picture with its SVG and its PDF."""
-
-    picture: Picture
-    svg: str
-    pdf: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Study:
-    """All parts of one report, drawn and laid out but not yet written."""
-
-    content: Content
-    drawn: tuple[Drawn, ...]
-
-    @property
-    def tables(self) -> tuple[tuple[str, Table], ...]:
-        """(section, table) of every table."""
-        return self.content.tables
 
 
 def report(x: Evidence | SubjectComparison, path: str | os.PathLike[str]) -> Path:
@@ -89,12 +68,8 @@ def report(x: Evidence | SubjectComparison, path: str | os.PathLike[str]) -> Pat
 
 def report_files(x: Evidence | SubjectComparison) -> dict[str, bytes]:
     """Every file of a report by relative path; the manifest, which names the others, comes last."""
-    from transferstats.reporting.html import page
-    from transferstats.reporting.markdown import document
-    from transferstats.reporting.pdf import try_pdf
-
     told = content(x)
-    study = Study(told, tuple(_drawn(one) for one in told.pictures))
+    study = drawn_study(told)
     texts: dict[str, str] = {"index.html": page(study), "report.md": document(study)}
     named = told.numbers
     texts.update({"numbers.tex": named.tex(), "numbers.json": named.json(), "numbers.typ": named.typ()})
@@ -112,14 +87,6 @@ def report_files(x: Evidence | SubjectComparison) -> dict[str, bytes]:
         files["report.pdf"] = pdf
     files["manifest.json"] = manifest(told, files, remark).encode()
     return files
-
-
-def _drawn(picture: Picture) -> Drawn:
-    drawing = picture.draw()
-    svg = draw_svg(drawing)
-    # The layout stands after the first drawing; doing it again would only cost time.
-    drawing.set_layout_engine("none")
-    return Drawn(picture, svg, draw_pdf(drawing))
 
 
 def _table_files(shown: Table) -> dict[str, str]:
@@ -154,21 +121,6 @@ def drawing_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def jsonable(value: Any) -> Any:
-    """Provenance as JSON can hold it: mappings by sorted text keys, sets sorted, everything unknown as text."""
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(one) for key, one in value.items()}
-    if isinstance(value, set | frozenset):
-        return sorted(str(one) for one in value)
-    if isinstance(value, list | tuple):
-        return [jsonable(one) for one in value]
-    if isinstance(value, bool | int | str) or value is None:
-        return value
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else str(value)
-    return str(value)
 
 
 WRITTEN = re.compile(

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING
 from transferstats.reporting import formats, wording
 from transferstats.reporting.canvas import inline
 from transferstats.reporting.citations import BIBLIOGRAPHY
+from transferstats.reporting.content import Chapter
 from transferstats.reporting.renderers import html_table
+from transferstats.reporting.study import Study, jsonable
+from transferstats.reporting.tables import Table
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
-
-    from transferstats.reporting.content import Chapter
-    from transferstats.reporting.documents import Study
-    from transferstats.reporting.tables import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +164,4 @@ def unbroken(text: str) -> str:
 
 
 def _provenance(study: Study) -> str:
-    from transferstats.reporting.documents import jsonable
-
     return json.dumps(jsonable(study.content.provenance), indent=1, sort_keys=True, ensure_ascii=True)

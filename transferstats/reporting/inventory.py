@@ -11,9 +11,10 @@ import pandas as pd
 
 from transferstats.reporting import formats, wording
 from transferstats.reporting.data_limits import data_sentences, data_tables
+from transferstats.reporting.layout import Cell, Column
 from transferstats.reporting.pictures import decay_fits, matrix_frame, slug
 from transferstats.reporting.sentences import capital, ended
-from transferstats.reporting.tables import Cell, Column, Table, table, tidy_table
+from transferstats.reporting.tables import Table, table, tidy_table
 from transferstats.results import AVERAGE, JUDGED, LIMITED_GAP, DatasetEvidence, Estimate, Evidence, Result
 
 KEYS = ("dataset", "world", "readout", "layer")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from transferstats.reporting.renderers import escape_markdown
+from transferstats.reporting.study import Study
 from transferstats.reporting.tables import Table
-
-if TYPE_CHECKING:
-    from transferstats.reporting.documents import Study
 
 MOST_ROWS = 40
 """Longer tables are linked rather than printed."""

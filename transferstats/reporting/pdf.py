@@ -9,15 +9,14 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transferstats.reporting import wording
+from transferstats.reporting.content import Chapter
+from transferstats.reporting.layout import Cell
 from transferstats.reporting.renderers import notes, typst_string
-
-if TYPE_CHECKING:
-    from transferstats.reporting.content import Chapter
-    from transferstats.reporting.documents import Drawn, Study
-    from transferstats.reporting.tables import Cell, Table
+from transferstats.reporting.study import Drawn, Study
+from transferstats.reporting.tables import Table
 
 ENGINE = "typst"
 MISSING = "report.pdf was not written: typst is not installed (pip install 'transferstats[pdf]' brings it)"

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
 
 from transferstats.reporting import formats
+from transferstats.reporting.layout import Layout
 from transferstats.reporting.renderers import notes
-
-if TYPE_CHECKING:
-    from transferstats.reporting.tables import Table
 
 WIDEST = 60
 """Characters of the widest column; a terminal cannot show longer names beside numbers."""
@@ -18,7 +15,7 @@ LINE = 100
 """Characters of a line of the notes."""
 
 
-def plain_table(table: Table) -> str:
+def plain_table(table: Layout) -> str:
     """The table as aligned text with its title above and its notes below."""
     cells = [[formats.legible(name, WIDEST) for name in table.headings]]
     cells += [[formats.legible(cell.full, WIDEST) for cell in row] for row in table.rows]

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import re
 from html import escape
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from transferstats.reporting import formats, wording
+from transferstats.reporting.layout import Cell, Column, Layout
 from transferstats.results import to_r_csv
-
-if TYPE_CHECKING:
-    from transferstats.reporting.tables import Cell, Column, Table
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """First characters that make a spreadsheet read a text cell as a formula."""
@@ -111,7 +108,7 @@ def guard_formula(text: str) -> str:
     return f"'{shown}" if text.lstrip(" ").startswith(FORMULA_STARTS) else shown
 
 
-def html_table(table: Table, *, sortable: bool = False, caption: bool = True) -> str:
+def html_table(table: Layout, *, sortable: bool = False, caption: bool = True) -> str:
     """The table as HTML: a caption, column headers with scope, row headers, its note and footnotes.
 
     A sortable table states its roles, because narrow screens lay its rows out as blocks.
@@ -130,7 +127,7 @@ def html_table(table: Table, *, sortable: bool = False, caption: bool = True) ->
     )
 
 
-def _html_notes(table: Table) -> str:
+def _html_notes(table: Layout) -> str:
     note = f'<p class="note">{escape(formats.legible(table.note))}</p>' if table.note else ""
     if table.footnotes:
         marked = (f"<dt>{escape(mark)}</dt><dd><bdi>{escape(text)}</bdi></dd>" for mark, text in table.footnotes)
@@ -145,7 +142,7 @@ def _html_heading(column: Column, sortable: bool) -> str:
     return f'<th scope="col" class="{side}">{text}</th>'
 
 
-def _html_row(row: tuple[Cell, ...], table: Table, sortable: bool) -> str:
+def _html_row(row: tuple[Cell, ...], table: Layout, sortable: bool) -> str:
     cells = []
     for index, (cell, column) in enumerate(zip(row, table.columns, strict=True)):
         tag, more = ("td", "") if index else ("th", ' scope="row"')
@@ -170,12 +167,12 @@ def _html_text(cell: Cell) -> str:
     return f'{text} <span class="aside">{escape(cell.aside)}</span>' if cell.aside else text
 
 
-def notes(table: Table) -> list[str]:
+def notes(table: Layout) -> list[str]:
     """The note and the footnotes, as plain text."""
     return [text for text in (table.note, *(f"{mark}: {text}." for mark, text in table.footnotes)) if text]
 
 
-def markdown_table(table: Table) -> str:
+def markdown_table(table: Layout) -> str:
     """The table as a Markdown pipe table, with its title above and its note below."""
     rule = {"l": ":---", "r": "---:"}
     lines = [f"**{escape_markdown(table.title)}**", ""]
@@ -187,7 +184,7 @@ def markdown_table(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def latex_table(table: Table) -> str:
+def latex_table(table: Layout) -> str:
     """The table as LaTeX: needs ``\\usepackage{booktabs}``; label ``tab:<name>``; the note below it."""
     columns = "".join(r"p{0.25\linewidth}" if column.wraps else column.align for column in table.columns)
     head = " & ".join(_stacked(*_halves(column.heading), column.align) for column in table.columns)
@@ -238,7 +235,7 @@ def _halves(heading: str) -> tuple[str, str]:
     return heading[:middle], heading[middle + 1 :]
 
 
-def typst_table(table: Table) -> str:
+def typst_table(table: Layout) -> str:
     """The table as a Typst figure with a label; all text in string literals, so none of it is markup."""
     sides = ", ".join("right" if column.align == "r" else "left" for column in table.columns)
     head = ", ".join(f"strong({typst_string(name)})" for name in table.headings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Any
 
@@ -12,66 +12,20 @@ import numpy as np
 import pandas as pd
 
 from transferstats.reporting import formats, wording
+from transferstats.reporting.layout import Cell, Column, Layout
+from transferstats.reporting.plain import plain_table
+from transferstats.reporting.renderers import csv_text, html_table, latex_table, markdown_table, typst_table
 from transferstats.results import AVERAGE, Claim, DatasetEvidence, Estimate, Evidence, Result
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """One cell: what is read, what it sorts by (a number or text), its tone (a verdict, "short", ""), an aside."""
-
-    text: str
-    sort: float | str = ""
-    tone: str = ""
-    aside: str = ""
-
-    @property
-    def full(self) -> str:
-        """Text and aside on one line."""
-        return f"{self.text} {self.aside}".strip()
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column: its heading, "l" or "r", and whether its sentences may break to take the width that is left."""
-
-    heading: str
-    align: str = "l"
-    wraps: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table ready for any renderer; text is plain, each renderer makes it inert in its own syntax.
-
-    Attributes
-    ----------
-    name: file name and label, ascii. title: caption. columns: of :class:`Column`.
-    rows: cells, as many a row as columns.
-    note: what a reader must know (interval, adjustment). data: full precision, for the CSV.
-    footnotes: (mark, text) of the marks in the cells.
-    """
-
-    name: str
-    title: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    note: str = ""
-    data: pd.DataFrame = field(default_factory=pd.DataFrame)
-    footnotes: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def headings(self) -> tuple[str, ...]:
-        """Headings of the columns, in order."""
-        return tuple(column.heading for column in self.columns)
+class Table(Layout):
+    """A table: what it shows, with a method for each syntax."""
 
     def __str__(self) -> str:
-        from transferstats.reporting.renderers import markdown_table
-
         return markdown_table(self)
 
     def _repr_html_(self) -> str:
-        from transferstats.reporting.renderers import html_table
-
         return html_table(self)
 
     def html(self) -> str:
@@ -84,26 +38,18 @@ class Table:
 
     def text(self) -> str:
         """The table as aligned plain text, for a terminal."""
-        from transferstats.reporting.plain import plain_table
-
         return plain_table(self)
 
     def latex(self) -> str:
         """The table in LaTeX (booktabs), with a label and its note."""
-        from transferstats.reporting.renderers import latex_table
-
         return latex_table(self)
 
     def typst(self) -> str:
         """The table as a Typst figure."""
-        from transferstats.reporting.renderers import typst_table
-
         return typst_table(self)
 
     def csv(self) -> str:
         """The full-precision rows as CSV in R's spelling, text cells guarded against formulas."""
-        from transferstats.reporting.renderers import csv_text
-
         return csv_text(self.data)
 
 

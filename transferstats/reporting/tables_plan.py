@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from transferstats.reporting import formats, wording
-from transferstats.reporting.tables import Cell, Column, Table, table
+from transferstats.reporting.layout import Cell, Column
+from transferstats.reporting.tables import Table, table
 from transferstats.results import StudyPlan, StudySize
 
 __all__ = ["table"]
