@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
@@ -56,6 +57,20 @@ def test_files_and_functions_are_short(path: Path) -> None:
             count = len(given.posonlyargs) + len(given.args) + len(given.kwonlyargs)
             count -= bool(given.args) and given.args[0].arg in ("self", "cls")
             assert count <= MOST_PARAMETERS, f"{node.name} has {count} parameters"
+
+
+MOST_ADJACENT_TEXTS = 3
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_constructors_of_many_texts_take_them_by_name(path: Path) -> None:
+    """No type checker notices two texts in each other's place."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        marks = [ast.unparse(one) for one in node.decorator_list] if isinstance(node, ast.ClassDef) else []
+        if isinstance(node, ast.ClassDef) and any("dataclass" in mark and "kw_only" not in mark for mark in marks):
+            kinds = [ast.unparse(one.annotation) for one in node.body if isinstance(one, ast.AnnAssign)]
+            adjacent = max((len(list(run)) for kind, run in itertools.groupby(kinds) if kind == "str"), default=0)
+            assert adjacent <= MOST_ADJACENT_TEXTS, f"{node.name}: {adjacent} texts in a row; make it kw_only"
 
 
 def _docstring_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

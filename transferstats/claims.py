@@ -56,7 +56,7 @@ class Ask:
         return 1 - self.conf_level
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """A claim about one dataset before adjustment for the number of claims.
 
@@ -84,13 +84,50 @@ def _names(ask: Ask) -> tuple[str, ...]:
     return (*datasets, "average") if len(datasets) > 1 else datasets
 
 
-def _untested(ask: Ask, key: str, title: str, estimand: str, reason: str) -> Iterator[Answer]:
-    for name in _names(ask):
-        yield Answer(key, title, estimand, name, None, float("nan"), "not tested", reason)
+Decided = tuple[float, str, str]
+"""p of the test that decided, verdict, reason."""
 
 
-def _directional(one: Estimate, ask: Ask, sign: int) -> tuple[float, str, str]:
-    """(one-sided p of the test that decided, verdict, reason) of "the estimate has this sign"."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """What is claimed, before anything is known: key, title, and what is estimated, in words."""
+
+    key: str
+    title: str
+    estimand: str
+
+    def answer(
+        self,
+        one: Estimate | None,
+        decided: Decided,
+        *,
+        dataset: str = "",
+        smallest: tuple[float, float] | None = None,
+        caveats: tuple[str, ...] = (),
+    ) -> Answer:
+        """The answer about one dataset, that of the estimate unless named."""
+        p_value, verdict, reason = decided
+        return Answer(
+            key=self.key,
+            title=self.title,
+            estimand=self.estimand,
+            dataset=dataset or (one.dataset if one is not None else ""),
+            estimate=one,
+            p_value=p_value,
+            verdict=verdict,
+            reason=reason,
+            smallest=smallest,
+            caveats=caveats,
+        )
+
+    def untested(self, ask: Ask, reason: str) -> Iterator[Answer]:
+        """No answer, one a dataset, with the reason."""
+        for name in _names(ask):
+            yield self.answer(None, (float("nan"), "not tested", reason), dataset=name)
+
+
+def _directional(one: Estimate, ask: Ask, sign: int) -> Decided:
+    """One-sided p of the test that decided, verdict, reason of "the estimate has this sign"."""
     p_value = float(p_greater(sign * one.estimate, one.parts, one.dfs))
     against = float(p_greater(-sign * one.estimate, one.parts, one.dfs))
     if np.isnan(p_value):
@@ -103,8 +140,8 @@ def _directional(one: Estimate, ask: Ask, sign: int) -> tuple[float, str, str]:
     return p_value, "inconclusive", f"the {level} includes 0"
 
 
-def _sized(estimates: Estimates, ask: Ask, *, signed: bool = False) -> Iterator[tuple[Estimate, float, str, str]]:
-    """(estimate, p, verdict, reason) against the smallest penalty of interest, one a dataset.
+def _sized(estimates: Estimates, ask: Ask, *, signed: bool = False) -> Iterator[tuple[Estimate, Decided]]:
+    """An estimate and what was decided about it against the smallest penalty of interest, one a dataset.
 
     ``signed``: an estimate below -smallest contradicts the claim, instead of exceeding on the other side.
     """
@@ -119,7 +156,7 @@ def _sized(estimates: Estimates, ask: Ask, *, signed: bool = False) -> Iterator[
         }.get(text, one.note)
         if signed and text == "exceeds" and int(verdict.direction) < 0:
             text, reason = "contradicted", f"the interval lies below -{ask.smallest:g}"
-        yield one, p_value, text if text != "undefined" else "inconclusive", reason
+        yield one, (p_value, text if text != "undefined" else "inconclusive", reason)
 
 
 def _refusal(found: Gate, name: str, one: Estimate, verdict: str, judge: Judge) -> str:
@@ -147,73 +184,56 @@ def _doubt(found: Gate, name: str, one: Estimate, verdict: str, judge: Judge) ->
     )
 
 
-def _over_null(
-    found: Gate, answer: tuple[Estimate, float, str, str], judge: Judge
-) -> tuple[float, str, str, tuple[str, ...]]:
-    """(p, verdict, reason, caveats) of an answer (estimate, p, verdict, reason), once the gate has seen it."""
-    one, p_value, verdict, reason = answer
+def _over_null(found: Gate, one: Estimate, decided: Decided, judge: Judge) -> tuple[Decided, tuple[str, ...]]:
+    """What was decided and its caveats, once the gate has seen it."""
+    verdict = decided[1]
     refused = _refusal(found, one.dataset, one, verdict, judge)
     if refused:
-        return float("nan"), "not tested", refused, (refused,)
-    return p_value, verdict, reason, _doubt(found, one.dataset, one, verdict, judge)
+        return (float("nan"), "not tested", refused), (refused,)
+    return decided, _doubt(found, one.dataset, one, verdict, judge)
 
 
 def loss_falls(ask: Ask) -> Iterator[Answer]:
     """C1: the own-lens loss falls with depth."""
+    claim = Statement(
+        key="C1",
+        title="Own-lens loss falls with depth",
+        estimand="least-squares slope of the own-lens loss on the layer index",
+    )
     for one in depth_trend(ask.grid, conf_level=ask.conf_level):
-        p_value, verdict, reason = _directional(one, ask, -1)
-        yield Answer(
-            "C1",
-            "Own-lens loss falls with depth",
-            "least-squares slope of the own-lens loss on the layer index",
-            one.dataset,
-            one,
-            p_value,
-            verdict,
-            reason,
-            caveats=(PRINCIPLE,),
-        )
+        yield claim.answer(one, _directional(one, ask, -1), caveats=(PRINCIPLE,))
 
 
 def penalties_nonzero(ask: Ask) -> Iterator[Answer]:
     """C2: the mean transfer penalty is above 0."""
+    claim = Statement(
+        key="C2", title="Transfer penalties are above zero", estimand="mean of the off-diagonal penalties"
+    )
+    without_null = ask.grid.datasets[0].null is None
+    caveats = ("a shared lens would show penalties above 0 too",) if without_null else ()
     for one in estimate(ask.grid, "mean", conf_level=ask.conf_level):
-        p_value, verdict, reason = _directional(one, ask, 1)
-        caveats = (
-            () if ask.grid.datasets[0].null is not None else ("a shared lens would show penalties above 0 too",)
-        )
-        title = "Transfer penalties are above zero"
-        yield Answer(
-            "C2",
-            title,
-            "mean of the off-diagonal penalties",
-            one.dataset,
-            one,
-            p_value,
-            verdict,
-            reason,
-            None,
-            caveats,
-        )
+        yield claim.answer(one, _directional(one, ask, 1), caveats=caveats)
 
 
 def exceeds_null(ask: Ask) -> Iterator[Answer]:
     """C3: penalties exceed what the shared-lens null gives."""
-    title = "Penalties exceed those of a network with one right lens"
-    estimand = "mean penalty minus its mean under the shared-lens null"
+    claim = Statement(
+        key="C3",
+        title="Penalties exceed those of a network with one right lens",
+        estimand="mean penalty minus its mean under the shared-lens null",
+    )
     if any(data.null is None for data in ask.grid.datasets):
-        yield from _untested(ask, "C3", title, estimand, NO_NULL)
+        yield from claim.untested(ask, NO_NULL)
         return
     test = null_test(ask.grid, "mean", conf_level=ask.conf_level)
     checked = gate(ask.grid, conf_level=ask.conf_level)
     for one, share in zip(test.excess, test.share, strict=True):
-        found = (one, *_directional(one, ask, 1))
-        p_value, verdict, reason, caveats = _over_null(
-            checked, found, lambda moved: _directional(moved, ask, 1)[1]
+        (p_value, verdict, reason), caveats = _over_null(
+            checked, one, _directional(one, ask, 1), lambda moved: _directional(moved, ask, 1)[1]
         )
         if np.isfinite(share.estimate):
             reason += f"; the null accounts for {100 * float(share.estimate):.0f} % of the mean penalty"
-        yield Answer("C3", title, estimand, one.dataset, one, p_value, verdict, reason, caveats=caveats)
+        yield claim.answer(one, (p_value, verdict, reason), caveats=caveats)
 
 
 def penalties_matter(ask: Ask) -> Iterator[Answer]:
@@ -225,17 +245,22 @@ def penalties_matter(ask: Ask) -> Iterator[Answer]:
     else:
         estimates = estimate(ask.grid, "mean", conf_level=ask.conf_level)
         estimand = "mean of the off-diagonal penalties"
+    claim = Statement(
+        key="C4",
+        title=f"Penalties are large enough to matter (smallest of interest {ask.smallest:g})",
+        estimand=estimand,
+    )
     shares = _shares(ask)
     checked = gate(ask.grid, conf_level=ask.conf_level)
 
     def judge(moved: Estimate) -> str:
-        return next(_sized(Estimates((moved,)), ask, signed=True))[2]
+        return next(_sized(Estimates((moved,)), ask, signed=True))[1][1]
 
-    for found in _sized(estimates, ask, signed=with_null):
-        one, p_value, verdict, reason = found
+    for one, decided in _sized(estimates, ask, signed=with_null):
         caveats: tuple[str, ...] = ("raw penalty: what a shared lens would show is not subtracted",)
         if with_null:
-            p_value, verdict, reason, caveats = _over_null(checked, found, judge)
+            decided, caveats = _over_null(checked, one, decided, judge)
+        p_value, verdict, reason = decided
         if one.dataset in shares and np.isfinite(shares[one.dataset].conf_low):
             share = shares[one.dataset]
             reason += (
@@ -247,8 +272,7 @@ def penalties_matter(ask: Ask) -> Iterator[Answer]:
         elif all(f"prior_{ask.grid.loss}" in data.baselines for data in ask.grid.datasets):
             reason += "; no share of the lenses' gain over the prior, because there are lenses that gain nothing"
         bounds = (-ask.smallest, ask.smallest)
-        title = f"Penalties are large enough to matter (smallest of interest {ask.smallest:g})"
-        yield Answer("C4", title, estimand, one.dataset, one, p_value, verdict, reason, bounds, caveats)
+        yield claim.answer(one, (p_value, verdict, reason), smallest=bounds, caveats=caveats)
 
 
 def _shares(ask: Ask) -> dict[str, Estimate]:
@@ -263,16 +287,19 @@ def _shares(ask: Ask) -> dict[str, Estimate]:
 
 def grows_with_distance(ask: Ask) -> Iterator[Answer]:
     """C5: penalties grow with layer distance."""
-    title = "Penalties grow with layer distance"
-    estimand = "least-squares slope of the mean penalty on |source - target|"
+    claim = Statement(
+        key="C5",
+        title="Penalties grow with layer distance",
+        estimand="least-squares slope of the mean penalty on |source - target|",
+    )
     if ask.grid.n_layers < 3:
-        yield from _untested(ask, "C5", title, estimand, "two layers have only one distance")
+        yield from claim.untested(ask, "two layers have only one distance")
         return
     for one in estimate(ask.grid, "slope", conf_level=ask.conf_level):
         p_value, verdict, reason = _directional(one, ask, 1)
         if verdict == "supported" and ask.shapes:
             reason += f"; shape: {_shape(ask, one.dataset)}"
-        yield Answer("C5", title, estimand, one.dataset, one, p_value, verdict, reason)
+        yield claim.answer(one, (p_value, verdict, reason))
 
 
 def _shape(ask: Ask, dataset: str) -> str:
@@ -287,19 +314,24 @@ def _shape(ask: Ask, dataset: str) -> str:
 
 def direction_matters(ask: Ask) -> Iterator[Answer]:
     """C6: forward and backward penalties differ by more than the smallest penalty of interest, or do not."""
-    for one, p_value, verdict, reason in _sized(estimate(ask.grid, "asymmetry", conf_level=ask.conf_level), ask):
-        bounds = (-ask.smallest, ask.smallest)
-        title = "Forward and backward transfer differ"
-        estimand = "mean forward penalty minus mean backward penalty"
-        yield Answer("C6", title, estimand, one.dataset, one, p_value, verdict, reason, bounds)
+    claim = Statement(
+        key="C6",
+        title="Forward and backward transfer differ",
+        estimand="mean forward penalty minus mean backward penalty",
+    )
+    for one, decided in _sized(estimate(ask.grid, "asymmetry", conf_level=ask.conf_level), ask):
+        yield claim.answer(one, decided, smallest=(-ask.smallest, ask.smallest))
 
 
 def shared_lens_serves(ask: Ask) -> Iterator[Answer]:
     """C7: one shared lens serves every layer within the smallest penalty of interest."""
-    title = "One shared lens serves every layer"
-    estimand = "largest shared-lens excess over layers (minus the null's where there is one)"
+    claim = Statement(
+        key="C7",
+        title="One shared lens serves every layer",
+        estimand="largest shared-lens excess over layers (minus the null's where there is one)",
+    )
     if any("shared" not in data.readouts for data in ask.grid.datasets):
-        yield from _untested(ask, "C7", title, estimand, NO_SHARED)
+        yield from claim.untested(ask, NO_SHARED)
         return
     for name in _names(ask):
         grid = ask.grid if name == "average" else ask.grid.with_datasets([name])
@@ -311,35 +343,36 @@ def shared_lens_serves(ask: Ask) -> Iterator[Answer]:
             "within": f"the excess is inside \u00b1{ask.smallest:g} at every layer (Holm over layers)",
             "exceeds": f"the excess is beyond {ask.smallest:g} at one layer at least (Holm over layers)",
         }.get(test.verdict, f"not inside \u00b1{ask.smallest:g} at every layer, nor clearly above it at any")
+        decided: Decided = (p_value, verdict, reason)
         caveats: tuple[str, ...] = (RAW_EXCESS,)
         if test.over_null:
-            found = (replace(test.test.estimates[-1], dataset=name), p_value, verdict, reason)
+            excess = replace(test.test.estimates[-1], dataset=name)
             checked = gate(grid, conf_level=ask.conf_level, readout="shared")
-            p_value, verdict, reason, caveats = _over_null(
-                checked, found, lambda moved: layers_verdict(moved, ask.smallest)
+            decided, caveats = _over_null(
+                checked, excess, decided, lambda moved: layers_verdict(moved, ask.smallest)
             )
         bounds = (-ask.smallest, ask.smallest)
-        yield Answer("C7", title, estimand, name, worst, p_value, verdict, reason, bounds, caveats)
+        yield claim.answer(worst, decided, dataset=name, smallest=bounds, caveats=caveats)
 
 
 def distance_adds(ask: Ask) -> Iterator[Answer]:
     """C8: distance predicts the penalty beyond what the similarity of the layers predicts."""
-    title = "Distance adds to layer similarity"
-    estimand = "coefficient of distance in penalty ~ distance + covariance similarity + direction"
+    claim = Statement(
+        key="C8",
+        title="Distance adds to layer similarity",
+        estimand="coefficient of distance in penalty ~ distance + covariance similarity + direction",
+    )
     if any(SIMILARITY not in ask.grid.similarities.get(data.name, {}) for data in ask.grid.datasets):
-        yield from _untested(ask, "C8", title, estimand, NO_SIMILARITY)
+        yield from claim.untested(ask, NO_SIMILARITY)
         return
     try:
         fit = regress(f"penalty ~ distance + {SIMILARITY} + direction", ask.grid, conf_level=ask.conf_level)
     except DesignError as refused:  # two layers, or a similarity that is a straight line in distance
-        yield from _untested(
-            ask, "C8", title, estimand, f"distance and similarity cannot be told apart: {refused}"
-        )
+        yield from claim.untested(ask, f"distance and similarity cannot be told apart: {refused}")
         return
     for one in fit.estimates:
         picked = replace(one.pick("distance"), unit=f"{ask.grid.loss_unit} per layer")
-        p_value, verdict, reason = _directional(picked, ask, 1)
-        yield Answer("C8", title, estimand, one.dataset, picked, p_value, verdict, reason)
+        yield claim.answer(picked, _directional(picked, ask, 1))
 
 
 def anchored(ask: Ask) -> Iterator[Answer]:

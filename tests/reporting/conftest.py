@@ -112,8 +112,9 @@ def claims_of(grid: TransferGrid) -> tuple[Claim, ...]:
             for one in reversed(estimate(grid, statistic).members)
         )
     untested = Claim(
-        "C5", "One shared lens serves every layer", "largest excess", "average", None, None,
-        float("nan"), float("nan"), "not tested", "the study has no shared lens",
+        key="C5", title="One shared lens serves every layer", estimand="largest excess", dataset="average",
+        estimate=None, smallest=None, p_value=float("nan"), p_adjusted=float("nan"), verdict="not tested",
+        reason="the study has no shared lens",
     )  # fmt: skip
     return (*rows, untested)
 

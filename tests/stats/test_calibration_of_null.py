@@ -108,7 +108,7 @@ def test_without_the_nulls_own_null_nothing_is_said_over_the_null(grid: Transfer
 def vector(estimate: np.ndarray[tuple[int], np.dtype[np.float64]], variance: float) -> Estimate:
     count = len(estimate)
     parts = VarianceParts(np.full((1, count), variance), np.array([6.0]), ("seeds",), np.full(count, np.nan))
-    labels = Labels(tuple(f"layer {index}" for index in range(count)), False, 7, 10)
+    labels = Labels(terms=tuple(f"layer {index}" for index in range(count)), scalar=False, n_seeds=7, n_units=10)
     return Piece(np.asarray(estimate), parts, labels).interval(conf_level=0.95)
 
 
@@ -121,7 +121,7 @@ def test_limits_of_the_largest_cover_the_largest_truth() -> None:
         noise = rng.standard_normal((7, 8))
         values = truth + noise.mean(axis=0)
         parts = VarianceParts(noise.var(axis=0, ddof=1)[None] / 7, np.array([6.0]), ("seeds",), np.full(8, np.nan))
-        labels = Labels(tuple(f"layer {index}" for index in range(8)), False, 7, 10)
+        labels = Labels(terms=tuple(f"layer {index}" for index in range(8)), scalar=False, n_seeds=7, n_units=10)
         one = Piece(values, parts, labels).interval(conf_level=0.95)
         found, picked = largest_term(one, "layers"), one.pick(int(np.argmax(one.estimate)))
         covered += bool(found.conf_low <= truth.max() <= found.conf_high)

@@ -35,7 +35,7 @@ class SweepReport:
     failures: tuple[Failure, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CellStatus:
     """State of one cell of a study.
 
@@ -67,7 +67,10 @@ def cell_states(store: str | os.PathLike[str]) -> list[CellStatus]:
     for note in live_notes(target.root):
         states.update({key: (state, note.who) for key, state in note.cells.items()})
     states.update(dict.fromkeys(target.keys(), ("done", "")))
-    return [CellStatus(key, label, *states[key]) for key, label in planned.items()]
+    return [
+        CellStatus(key=key, label=label, state=state, detail=detail)
+        for (key, label), (state, detail) in ((one, states[one[0]]) for one in planned.items())
+    ]
 
 
 def sweep(

@@ -18,7 +18,7 @@ from transferstats.reporting.tables import Table
 from transferstats.results import JUDGED, Evidence
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chapter:
     """A section that holds figures and tables: its anchor, heading, introduction, and words where it is empty."""
 
@@ -28,7 +28,7 @@ class Chapter:
     absent: str = "This study has nothing to show here."
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
     """Everything that a report says.
 
@@ -70,44 +70,49 @@ def content(x: object) -> Content:
 
 CHAPTERS: tuple[Chapter, ...] = (
     Chapter(
-        "matrix",
-        "Penalty matrices",
-        "How much worse a lens reads a layer on which it was not trained than the layer's own lens does.",
+        anchor="matrix",
+        heading="Penalty matrices",
+        introduction="How much worse a lens reads a layer on which it was not trained than the layer's own lens "
+        "does.",
     ),
     Chapter(
-        "distance",
-        "Penalty against distance",
-        "Whether penalties rise with the distance between layers, and in what shape.",
+        anchor="distance",
+        heading="Penalty against distance",
+        introduction="Whether penalties rise with the distance between layers, and in what shape.",
     ),
     Chapter(
-        "depth", "Loss by depth", "How well each layer's own lens predicts the output, beside simpler readouts."
+        anchor="depth",
+        heading="Loss by depth",
+        introduction="How well each layer's own lens predicts the output, beside simpler readouts.",
     ),
     Chapter(
-        "shared",
-        "One lens for every layer",
-        "How much one lens that serves all layers loses against the layers' own lenses.",
-        "This study has no shared lens and no shared-lens null, so this question is not answered here.",
+        anchor="shared",
+        heading="One lens for every layer",
+        introduction="How much one lens that serves all layers loses against the layers' own lenses.",
+        absent="This study has no shared lens and no shared-lens null, so this question is not answered here.",
     ),
     Chapter(
-        "data",
-        "How much data the lenses had",
-        "Whether penalties depend on the amount of training text, and whether the null finds nothing where there "
-        "is nothing.",
-        "No lenses of parts of the training data, and no null of a null replicate, came with these losses.",
+        anchor="data",
+        heading="How much data the lenses had",
+        introduction="Whether penalties depend on the amount of training text, and whether the null finds nothing "
+        "where there is nothing.",
+        absent="No lenses of parts of the training data, and no null of a null replicate, came with these losses.",
     ),
     Chapter(
-        "shares", "Where the uncertainty comes from", "What would narrow the intervals: more seeds, or more data."
+        anchor="shares",
+        heading="Where the uncertainty comes from",
+        introduction="What would narrow the intervals: more seeds, or more data.",
     ),
     Chapter(
-        PATH,
-        "Along the training",
-        "How the mean penalty changes while lenses are trained, from several starts.",
+        anchor=PATH,
+        heading="Along the training",
+        introduction="How the mean penalty changes while lenses are trained, from several starts.",
     ),
     Chapter(
-        "certificates",
-        "Certificates",
-        "Whether the lenses had finished training when they were compared.",
-        "These losses came without certificates. Nothing here says that the lenses had finished training.",
+        anchor="certificates",
+        heading="Certificates",
+        introduction="Whether the lenses had finished training when they were compared.",
+        absent="These losses came without certificates. Nothing here says that the lenses had finished training.",
     ),
 )
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plate:
     """A figure on the page."""
 
@@ -121,11 +121,11 @@ def _plates(study: Study, section: str) -> tuple[Plate, ...]:
 
     return tuple(
         Plate(
-            Markup(inline(one.svg, f"fig-{one.picture.name}", one.picture.title, one.picture.alt)),
-            one.picture.title,
-            one.picture.caption,
-            one.picture.name,
-            one.picture.group,
+            svg=Markup(inline(one.svg, f"fig-{one.picture.name}", one.picture.title, one.picture.alt)),
+            title=one.picture.title,
+            caption=one.picture.caption,
+            name=one.picture.name,
+            group=one.picture.group,
         )
         for one in study.drawn
         if one.picture.section == section

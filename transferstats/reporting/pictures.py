@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from transferstats.results.base import FloatArray
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """A figure of a report.
 
@@ -71,14 +71,14 @@ def slug(position: int, name: str) -> str:
 def pictures(x: Evidence) -> Iterator[Picture]:
     """All figures of the report of one subject, in reading order."""
     yield Picture(
-        "claims",
-        "verdicts",
-        "",
-        "Forest of claims",
-        captions.forest(x),
-        captions.forest_alt(x),
-        lambda: draw_forest(ordered_claims(x.claims)),
-        x.tidy(),
+        name="claims",
+        section="verdicts",
+        group="",
+        title="Forest of claims",
+        caption=captions.forest(x),
+        alt=captions.forest_alt(x),
+        draw=lambda: draw_forest(ordered_claims(x.claims)),
+        data=x.tidy(),
     )
     for position, data in enumerate(x.datasets):
         tail = slug(position, data.dataset)
@@ -111,14 +111,14 @@ def _matrices(x: Evidence, data: DatasetEvidence, tail: str) -> Iterator[Picture
             unsure = includes_zero(np.atleast_1d(cells.conf_low), np.atleast_1d(cells.conf_high), len(x.layers))
         label = f"{captions.MATRICES[kind]}, {formats.legible(x.unit, 40)}"
         yield Picture(
-            f"{kind}-matrix-{tail}",
-            "matrix",
-            formats.legible(data.dataset),
-            f"{captions.MATRICES[kind].capitalize()}, {formats.legible(data.dataset)}",
-            captions.matrix(x, data, kind, _without_interval(cells)),
-            captions.matrix_alt(values, unsure, x.layers, captions.MATRICES[kind], _without_interval(cells)),
-            _drawing(values, unsure, x.layers, label, largest),
-            matrix_frame(values, cells, x.layers, x.unit),
+            name=f"{kind}-matrix-{tail}",
+            section="matrix",
+            group=formats.legible(data.dataset),
+            title=f"{captions.MATRICES[kind].capitalize()}, {formats.legible(data.dataset)}",
+            caption=captions.matrix(x, data, kind, _without_interval(cells)),
+            alt=captions.matrix_alt(values, unsure, x.layers, captions.MATRICES[kind], _without_interval(cells)),
+            draw=_drawing(values, unsure, x.layers, label, largest),
+            data=matrix_frame(values, cells, x.layers, x.unit),
         )
 
 
@@ -131,14 +131,14 @@ def _null(x: Evidence, data: DatasetEvidence, tail: str) -> Iterator[Picture]:
     test = data.extras.get("null_test")
     if isinstance(test, NullTest):
         yield Picture(
-            f"null-distribution-{tail}",
-            "matrix",
-            formats.legible(data.dataset),
-            f"Mean penalty by seed and by null replicate, {formats.legible(data.dataset)}",
-            captions.null_distribution(test),
-            captions.null_distribution_alt(test),
-            lambda: figure(test),
-            null_frame(test),
+            name=f"null-distribution-{tail}",
+            section="matrix",
+            group=formats.legible(data.dataset),
+            title=f"Mean penalty by seed and by null replicate, {formats.legible(data.dataset)}",
+            caption=captions.null_distribution(test),
+            alt=captions.null_distribution_alt(test),
+            draw=lambda: figure(test),
+            data=null_frame(test),
         )
 
 
@@ -146,14 +146,14 @@ def _learning(data: DatasetEvidence, tail: str) -> Iterator[Picture]:
     curve = data.extras.get("learning_curve")
     if isinstance(curve, LearningCurve):
         yield Picture(
-            f"learning-curve-{tail}",
-            "data",
-            formats.legible(data.dataset),
-            f"Mean penalty against training rows, {formats.legible(data.dataset)}",
-            curve_caption(curve, data.dataset),
-            curve_alt(curve, data.dataset),
-            lambda: draw_curve(curve, data.dataset),
-            curve.tidy(),
+            name=f"learning-curve-{tail}",
+            section="data",
+            group=formats.legible(data.dataset),
+            title=f"Mean penalty against training rows, {formats.legible(data.dataset)}",
+            caption=curve_caption(curve, data.dataset),
+            alt=curve_alt(curve, data.dataset),
+            draw=lambda: draw_curve(curve, data.dataset),
+            data=curve.tidy(),
         )
 
 
@@ -186,16 +186,16 @@ def _distance(x: Evidence, data: DatasetEvidence, tail: str) -> Picture:
     frames += [fit.frame() for fit in fits.values()]
     label = f"penalty, {formats.legible(x.unit, 40)}"
     return Picture(
-        f"distance-{tail}",
-        "distance",
-        formats.legible(data.dataset),
-        f"Penalty against distance, {formats.legible(data.dataset)}",
-        captions.distance(x, data, fits, banded),
-        captions.distance_alt(data, fits),
-        lambda: draw_distance(
+        name=f"distance-{tail}",
+        section="distance",
+        group=formats.legible(data.dataset),
+        title=f"Penalty against distance, {formats.legible(data.dataset)}",
+        caption=captions.distance(x, data, fits, banded),
+        alt=captions.distance_alt(data, fits),
+        draw=lambda: draw_distance(
             data.cells, data.distances, fits, n_layers=len(x.layers), label=label, banded=banded
         ),
-        pd.concat(frames, ignore_index=True),
+        data=pd.concat(frames, ignore_index=True),
     )
 
 
@@ -227,16 +227,16 @@ def _depth(x: Evidence, data: DatasetEvidence, tail: str) -> Picture:
         if np.ndim(values) == 0 or np.size(values) == len(data.depth.terms)
     ]
     return Picture(
-        f"depth-{tail}",
-        "depth",
-        formats.legible(data.dataset),
-        f"Loss by depth, {formats.legible(data.dataset)}",
-        captions.depth(x, data),
-        captions.depth_alt(data, x.layers),
-        lambda: draw_depth(
+        name=f"depth-{tail}",
+        section="depth",
+        group=formats.legible(data.dataset),
+        title=f"Loss by depth, {formats.legible(data.dataset)}",
+        caption=captions.depth(x, data),
+        alt=captions.depth_alt(data, x.layers),
+        draw=lambda: draw_depth(
             data.depth, data.references, x.layers, label=f"{x.loss}, {formats.legible(x.unit, 40)}"
         ),
-        pd.concat([frame, pd.DataFrame(rows)], ignore_index=True) if rows else frame,
+        data=pd.concat([frame, pd.DataFrame(rows)], ignore_index=True) if rows else frame,
     )
 
 
@@ -245,14 +245,14 @@ def _ladder(x: Evidence, data: DatasetEvidence, tail: str) -> Iterator[Picture]:
     series = _series(x, data, names)
     if series:
         yield Picture(
-            f"ladder-{tail}",
-            "depth",
-            formats.legible(data.dataset),
-            f"Share of the gap from logit lens to own lens closed, {formats.legible(data.dataset)}",
-            captions.ladder(x, data),
-            captions.by_layer_alt(series, x.layers),
-            lambda: draw_by_layer(series, x.layers, label="share of the gap closed", reference=1.0),
-            _by_series(series),
+            name=f"ladder-{tail}",
+            section="depth",
+            group=formats.legible(data.dataset),
+            title=f"Share of the gap from logit lens to own lens closed, {formats.legible(data.dataset)}",
+            caption=captions.ladder(x, data),
+            alt=captions.by_layer_alt(series, x.layers),
+            draw=lambda: draw_by_layer(series, x.layers, label="share of the gap closed", reference=1.0),
+            data=_by_series(series),
         )
 
 
@@ -275,14 +275,14 @@ def _by_layer(x: Evidence, data: DatasetEvidence, tail: str) -> Iterator[Picture
     if not series:
         return
     yield Picture(
-        f"shared-{tail}",
-        "shared",
-        formats.legible(data.dataset),
-        f"Shared-lens excess by layer, {formats.legible(data.dataset)}",
-        captions.shared(x, data, tuple(series)),
-        captions.by_layer_alt(series, x.layers),
-        lambda: draw_by_layer(series, x.layers, label=f"excess loss, {formats.legible(x.unit, 40)}"),
-        _by_series(series),
+        name=f"shared-{tail}",
+        section="shared",
+        group=formats.legible(data.dataset),
+        title=f"Shared-lens excess by layer, {formats.legible(data.dataset)}",
+        caption=captions.shared(x, data, tuple(series)),
+        alt=captions.by_layer_alt(series, x.layers),
+        draw=lambda: draw_by_layer(series, x.layers, label=f"excess loss, {formats.legible(x.unit, 40)}"),
+        data=_by_series(series),
     )
 
 
@@ -291,28 +291,28 @@ def _path(x: Evidence, data: DatasetEvidence, tail: str) -> Iterator[Picture]:
     path = data.extras.get("path")
     if isinstance(path, TrainingPath):
         yield Picture(
-            f"path-{tail}",
-            "path",
-            formats.legible(data.dataset),
-            f"Penalty along the training of the lenses, {formats.legible(data.dataset)}",
-            captions.path(path, x.smallest),
-            captions.path_alt(path),
-            lambda: draw_path(path, smallest=x.smallest),
-            path.tidy(),
+            name=f"path-{tail}",
+            section="path",
+            group=formats.legible(data.dataset),
+            title=f"Penalty along the training of the lenses, {formats.legible(data.dataset)}",
+            caption=captions.path(path, x.smallest),
+            alt=captions.path_alt(path),
+            draw=lambda: draw_path(path, smallest=x.smallest),
+            data=path.tidy(),
         )
 
 
 def _shares(x: Evidence, data: DatasetEvidence, tail: str) -> Picture:
     terms = scalar_terms(data.summary)
     return Picture(
-        f"shares-{tail}",
-        "shares",
-        formats.legible(data.dataset),
-        f"Where the variance comes from, {formats.legible(data.dataset)}",
-        captions.shares(x, data),
-        captions.shares_alt(terms),
-        lambda: draw_shares(terms),
-        data.summary.tidy(),
+        name=f"shares-{tail}",
+        section="shares",
+        group=formats.legible(data.dataset),
+        title=f"Where the variance comes from, {formats.legible(data.dataset)}",
+        caption=captions.shares(x, data),
+        alt=captions.shares_alt(terms),
+        draw=lambda: draw_shares(terms),
+        data=data.summary.tidy(),
     )
 
 
@@ -321,12 +321,12 @@ def _plans(data: DatasetEvidence, tail: str) -> Iterator[Picture]:
     plan = data.extras.get("plan")
     if isinstance(plan, StudyPlan):
         yield Picture(
-            f"plan-{tail}",
-            "shares",
-            formats.legible(data.dataset),
-            f"What a larger study would show, {formats.legible(data.dataset)}",
-            captions.plan(plan),
-            captions.plan_alt(plan),
-            lambda: draw_plan(plan),
-            plan.tidy(),
+            name=f"plan-{tail}",
+            section="shares",
+            group=formats.legible(data.dataset),
+            title=f"What a larger study would show, {formats.legible(data.dataset)}",
+            caption=captions.plan(plan),
+            alt=captions.plan_alt(plan),
+            draw=lambda: draw_plan(plan),
+            data=plan.tidy(),
         )

@@ -37,10 +37,26 @@ if TYPE_CHECKING:
 __all__ = ["content", "figure", "numbers", "sentence", "table"]
 
 CHAPTERS: tuple[Chapter, ...] = (
-    Chapter("statistics", "Every subject by itself", "The statistics whose differences the verdicts are about."),
-    Chapter("matrix", "Penalty matrices", "Mean penalty of every subject, on one scale of colours."),
-    Chapter("distance", "Penalty against relative distance", "Whether penalties grow alike over the depth."),
-    Chapter("depth", "Loss by relative depth", "How well each layer's own lens predicts the output."),
+    Chapter(
+        anchor="statistics",
+        heading="Every subject by itself",
+        introduction="The statistics whose differences the verdicts are about.",
+    ),
+    Chapter(
+        anchor="matrix",
+        heading="Penalty matrices",
+        introduction="Mean penalty of every subject, on one scale of colours.",
+    ),
+    Chapter(
+        anchor="distance",
+        heading="Penalty against relative distance",
+        introduction="Whether penalties grow alike over the depth.",
+    ),
+    Chapter(
+        anchor="depth",
+        heading="Loss by relative depth",
+        introduction="How well each layer's own lens predicts the output.",
+    ),
 )
 
 
@@ -150,28 +166,28 @@ def _pictures(x: SubjectComparison) -> Iterator[Picture]:
     interval = f"{formats.level(x.conf_level)} interval"
     unit = formats.legible(x.unit, 40)
     yield Picture(
-        "claims",
-        "verdicts",
-        "",
-        "Forest of differences",
-        ("" if len(rows_shown(x.claims)) == len(x.claims) else "Averages over datasets only. ")
+        name="claims",
+        section="verdicts",
+        group="",
+        title="Forest of differences",
+        caption=("" if len(rows_shown(x.claims)) == len(x.claims) else "Averages over datasets only. ")
         + f"First minus second with its {interval}, one panel a unit; rows are numbered as in the table. The "
         "shaded bar of a row is the region that was declared too small to matter; rows without one are judged "
         "against 0. Intervals are for new seeds and new units of both subjects, each difference on its own.",
-        captions.rows_alt(x.claims),
-        lambda: draw_forest(ordered_claims(x.claims)),
-        x.tidy(),
+        alt=captions.rows_alt(x.claims),
+        draw=lambda: draw_forest(ordered_claims(x.claims)),
+        data=x.tidy(),
     )
     yield Picture(
-        "statistics",
-        "statistics",
-        "",
-        "Statistics of every subject",
-        f"Estimate and {interval} of every subject, averaged over datasets. Whether two of them differ is not "
-        "to be read off overlapping intervals: units that both share cancel in the difference above.",
-        _statistics_alt(x),
-        lambda: draw_statistics(x),
-        x.statistics(),
+        name="statistics",
+        section="statistics",
+        group="",
+        title="Statistics of every subject",
+        caption=f"Estimate and {interval} of every subject, averaged over datasets. Whether two of them differ "
+        "is not to be read off overlapping intervals: units that both share cancel in the difference above.",
+        alt=_statistics_alt(x),
+        draw=lambda: draw_statistics(x),
+        data=x.statistics(),
     )
     yield from _matrices(x)
     for name, title, label in (
@@ -179,17 +195,17 @@ def _pictures(x: SubjectComparison) -> Iterator[Picture]:
         ("depth", "Own-lens loss by relative depth", f"{x.loss}, {unit}"),
     ):
         yield Picture(
-            name,
-            name,
-            "",
-            title,
-            f"One line a subject, averaged over datasets, with {interval}s for new seeds and new units, "
+            name=name,
+            section=name,
+            group="",
+            title=title,
+            caption=f"One line a subject, averaged over datasets, with {interval}s for new seeds and new units, "
             "pointwise. The "
             "horizontal axis is a share of the network's depth, so that networks of different depth lie side by "
             "side.",
-            _lines_alt(x, name),
-            partial(draw_lines, x, name, label=label),
-            _lines_frame(x, name),
+            alt=_lines_alt(x, name),
+            draw=partial(draw_lines, x, name, label=label),
+            data=_lines_frame(x, name),
         )
 
 
@@ -199,15 +215,15 @@ def _matrices(x: SubjectComparison) -> Iterator[Picture]:
         off = ~np.eye(len(one.layers), dtype=bool)
         source, target = np.nonzero(off)
         yield Picture(
-            f"matrix-{slug(position, one.subject)}",
-            "matrix",
-            formats.legible(one.subject),
-            f"Mean transfer penalty, {formats.legible(one.subject)}",
-            "Mean penalty averaged over datasets, without intervals: rows are sources, columns are targets. "
-            "Colours have the same scale for every subject; the report of one subject marks the cells whose "
-            "interval includes 0.",
-            captions.matrix_alt(one.matrix, ~off, one.layers, captions.MATRICES["penalty"], None),
-            partial(
+            name=f"matrix-{slug(position, one.subject)}",
+            section="matrix",
+            group=formats.legible(one.subject),
+            title=f"Mean transfer penalty, {formats.legible(one.subject)}",
+            caption="Mean penalty averaged over datasets, without intervals: rows are sources, columns are "
+            "targets. Colours have the same scale for every subject; the report of one subject marks the cells "
+            "whose interval includes 0.",
+            alt=captions.matrix_alt(one.matrix, ~off, one.layers, captions.MATRICES["penalty"], None),
+            draw=partial(
                 draw_matrix,
                 one.matrix,
                 np.zeros(off.shape, dtype=bool),
@@ -215,7 +231,7 @@ def _matrices(x: SubjectComparison) -> Iterator[Picture]:
                 label=f"mean transfer penalty, {formats.legible(x.unit, 40)}",
                 largest=largest,
             ),
-            pd.DataFrame(
+            data=pd.DataFrame(
                 {
                     "subject": one.subject,
                     "source": source,

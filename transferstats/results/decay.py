@@ -83,7 +83,7 @@ class DecayCurve:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DecayFit(Result):
     """Penalty against distance in one dataset: a family fitted to cell means, with crossed intervals.
 

@@ -23,7 +23,7 @@ PER_TERM: tuple[str, ...] = (
 """Arrays with one value a term."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate(Result):
     """One statistic, scalar or vector, with its interval and the variance terms behind it.
 

@@ -31,7 +31,7 @@ LIMITED_GAP = 0.2
 """A lens is limited by its data where its training kl lies further below its held-out kl than this share of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim(Result):
     """One claim about one dataset (or their average), its estimate and its verdict.
 

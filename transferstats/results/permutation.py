@@ -15,7 +15,7 @@ QUESTION = "tied to layer order beyond layer idiosyncrasy (not: grows with dista
 """What relabelling layers can answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QapResult(Result):
     """Quadratic assignment test: is y tied to each predictor more than under relabelled layers?
 

@@ -49,13 +49,13 @@ def compare_shares(
         np.array([np.nan]),
     )
     labels = Labels(
-        (TERM,),
-        True,
-        min(one.n_seeds for one in sides),
-        sum(one.n_units for one in sides),
-        UNIT,
-        "crossed t, subjects compared",
-        "; ".join(
+        terms=(TERM,),
+        scalar=True,
+        n_seeds=min(one.n_seeds for one in sides),
+        n_units=sum(one.n_units for one in sides),
+        unit=UNIT,
+        method="crossed t, subjects compared",
+        note="; ".join(
             f"{grid.subject}: {one.note}" for grid, one in zip((first, second), sides, strict=True) if one.note
         ),
     )
@@ -101,7 +101,13 @@ def compare_instances(
     counts = f"{len(values[0])} and {len(values[1])} networks are what is sampled"
     units = sum(len(data.units) for grids in (first, second) for grid in grids for data in grid.datasets)
     labels = Labels(
-        (TERM,), True, min(len(one) for one in values), units, UNIT, "two-sample t over networks", counts
+        terms=(TERM,),
+        scalar=True,
+        n_seeds=min(len(one) for one in values),
+        n_units=units,
+        unit=UNIT,
+        method="two-sample t over networks",
+        note=counts,
     )
     difference = np.array([float(np.mean(values[0]) - np.mean(values[1]))])
     return Piece(difference, parts, labels).interval(conf_level=level)

@@ -89,7 +89,7 @@ class VarianceParts:
     residual: FloatArray
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Labels:
     """What an estimate is about; everything in it that is not arithmetic."""
 
@@ -281,7 +281,16 @@ def disagreement(parts: VarianceParts, jackknife: FloatArray) -> str:
 def labels_of(influence: Influence, note: str = "", *, method: str = METHOD, dataset: str = "") -> Labels:
     """Labels of an estimate made from one influence table."""
     n_seeds, n_units = influence.table.shape[1:]
-    return Labels(influence.terms, influence.scalar, n_seeds, n_units, influence.unit, method, note, dataset)
+    return Labels(
+        terms=influence.terms,
+        scalar=influence.scalar,
+        n_seeds=n_seeds,
+        n_units=n_units,
+        unit=influence.unit,
+        method=method,
+        note=note,
+        dataset=dataset,
+    )
 
 
 def assemble(
