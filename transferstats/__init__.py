@@ -29,10 +29,10 @@ _HOMES: dict[str, str] = {
     "cells": "transferstats.lens.study",
     "cite": "transferstats.reporting",
     "compare": "transferstats.stats.comparison",
+    "compare_decay": "transferstats.stats.decay_selection",
     "compare_instances": "transferstats.stats.architectures",
     "compare_shares": "transferstats.stats.architectures",
     "compare_subjects": "transferstats.stats.subjects",
-    "compare_decay": "transferstats.stats.decay_selection",
     "crossed_estimate": "transferstats.stats.crossed",
     "describe": "transferstats.stats.description",
     "estimate": "transferstats.stats.estimation",
@@ -63,58 +63,6 @@ _HOMES: dict[str, str] = {
     "write_lenses": "transferstats.lens.export",
 }
 
-__all__ = [
-    "Bootstrap",
-    "Cell",
-    "Encoding",
-    "EvaluationPlan",
-    "FitPlan",
-    "LanguageSource",
-    "Machine",
-    "Preprocessing",
-    "Store",
-    "TransferGrid",
-    "VisionSource",
-    "__version__",
-    "augment",
-    "cell_states",
-    "cells",
-    "cite",
-    "compare",
-    "compare_decay",
-    "compare_instances",
-    "compare_shares",
-    "compare_subjects",
-    "crossed_estimate",
-    "describe",
-    "estimate",
-    "evaluate",
-    "figure",
-    "fit_decay",
-    "known_truth_cells",
-    "learning_curve",
-    "lens_cells",
-    "local_pool",
-    "null_calibration",
-    "null_test",
-    "numbers",
-    "plan_study",
-    "read_grid",
-    "regress",
-    "relevance_test",
-    "report",
-    "sentence",
-    "shared_lens_test",
-    "simulate_grid",
-    "size_study",
-    "sweep",
-    "table",
-    "training_path",
-    "vision_cells",
-    "with_path",
-    "write_lenses",
-]
-
 
 def __getattr__(name: str) -> Any:
     """Load a public name on first use (PEP 562)."""
@@ -137,40 +85,57 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """Public names, loaded or not."""
-    return list(__all__)
+    return sorted(["__version__", *_HOMES])
 
 
-if TYPE_CHECKING:
-    from transferstats.augmentation import augment
-    from transferstats.engine import Cell, Store, cell_states, local_pool, sweep
-    from transferstats.evidence import evaluate
-    from transferstats.grid import TransferGrid
-    from transferstats.lens.examples import known_truth_cells
-    from transferstats.lens.export import write_lenses
-    from transferstats.lens.language import Encoding, LanguageSource
-    from transferstats.lens.path import with_path
-    from transferstats.lens.plan import FitPlan
-    from transferstats.lens.preprocessing import Preprocessing
-    from transferstats.lens.ready import lens_cells
-    from transferstats.lens.study import EvaluationPlan, Machine, cells
-    from transferstats.lens.vision import VisionSource
-    from transferstats.lens.vision_study import vision_cells
-    from transferstats.readers import read_grid
-    from transferstats.reporting import cite, figure, numbers, report, sentence, table
-    from transferstats.simulation import simulate_grid
-    from transferstats.stats.architectures import compare_instances, compare_shares
-    from transferstats.stats.bootstrap import Bootstrap
-    from transferstats.stats.calibration import null_calibration
-    from transferstats.stats.comparison import compare
-    from transferstats.stats.crossed import crossed_estimate
-    from transferstats.stats.decay import fit_decay
-    from transferstats.stats.decay_selection import compare_decay
-    from transferstats.stats.description import describe
-    from transferstats.stats.estimation import estimate
-    from transferstats.stats.learning_curve import learning_curve
-    from transferstats.stats.null import null_test, shared_lens_test
-    from transferstats.stats.path import training_path
-    from transferstats.stats.planning import plan_study, size_study
-    from transferstats.stats.regression import regress
-    from transferstats.stats.relevance import relevance_test
-    from transferstats.stats.subjects import compare_subjects
+if TYPE_CHECKING:  # for type checkers and editors, which cannot see what is loaded on first use
+    from transferstats.augmentation import augment as augment
+    from transferstats.engine import Cell as Cell
+    from transferstats.engine import Store as Store
+    from transferstats.engine import cell_states as cell_states
+    from transferstats.engine import local_pool as local_pool
+    from transferstats.engine import sweep as sweep
+    from transferstats.evidence import evaluate as evaluate
+    from transferstats.grid import TransferGrid as TransferGrid
+    from transferstats.lens.examples import known_truth_cells as known_truth_cells
+    from transferstats.lens.export import write_lenses as write_lenses
+    from transferstats.lens.language import Encoding as Encoding
+    from transferstats.lens.language import LanguageSource as LanguageSource
+    from transferstats.lens.path import with_path as with_path
+    from transferstats.lens.plan import FitPlan as FitPlan
+    from transferstats.lens.preprocessing import Preprocessing as Preprocessing
+    from transferstats.lens.ready import lens_cells as lens_cells
+    from transferstats.lens.study import EvaluationPlan as EvaluationPlan
+    from transferstats.lens.study import Machine as Machine
+    from transferstats.lens.study import cells as cells
+    from transferstats.lens.vision import VisionSource as VisionSource
+    from transferstats.lens.vision_study import vision_cells as vision_cells
+    from transferstats.readers import read_grid as read_grid
+    from transferstats.reporting import cite as cite
+    from transferstats.reporting import figure as figure
+    from transferstats.reporting import numbers as numbers
+    from transferstats.reporting import report as report
+    from transferstats.reporting import sentence as sentence
+    from transferstats.reporting import table as table
+    from transferstats.simulation import simulate_grid as simulate_grid
+    from transferstats.stats.architectures import compare_instances as compare_instances
+    from transferstats.stats.architectures import compare_shares as compare_shares
+    from transferstats.stats.bootstrap import Bootstrap as Bootstrap
+    from transferstats.stats.calibration import null_calibration as null_calibration
+    from transferstats.stats.comparison import compare as compare
+    from transferstats.stats.crossed import crossed_estimate as crossed_estimate
+    from transferstats.stats.decay import fit_decay as fit_decay
+    from transferstats.stats.decay_selection import compare_decay as compare_decay
+    from transferstats.stats.description import describe as describe
+    from transferstats.stats.estimation import estimate as estimate
+    from transferstats.stats.learning_curve import learning_curve as learning_curve
+    from transferstats.stats.null import null_test as null_test
+    from transferstats.stats.null import shared_lens_test as shared_lens_test
+    from transferstats.stats.path import training_path as training_path
+    from transferstats.stats.planning import plan_study as plan_study
+    from transferstats.stats.planning import size_study as size_study
+    from transferstats.stats.regression import regress as regress
+    from transferstats.stats.relevance import relevance_test as relevance_test
+    from transferstats.stats.subjects import compare_subjects as compare_subjects
+else:
+    __all__ = __dir__()

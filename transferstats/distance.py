@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DataError, DesignError
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def layer_distance(n_layers: int, scale: str = "index") -> FloatArray:

@@ -28,8 +28,10 @@ from transferstats.stats.calibration import has_null_of_null, null_calibration
 from transferstats.stats.decay import fit_decay
 from transferstats.stats.decay_selection import compare_decay
 from transferstats.stats.depth import depth_profile, gains_over_prior, penalty_share
+from transferstats.stats.description import FEWEST_DISTANCES, SUMMARY
 from transferstats.stats.estimation import estimate
 from transferstats.stats.influence import mean_penalty
+from transferstats.stats.intervals import FEW_SEEDS
 from transferstats.stats.ladder import gap_closed, rungs_of
 from transferstats.stats.learning_curve import learning_curve, shares_of
 from transferstats.stats.multiplicity import adjusted_p
@@ -39,15 +41,12 @@ from transferstats.stats.planning import plan_study
 from transferstats.stats.relevance import check_smallest
 from transferstats.stats.reliability import correlate_similarity
 
-FEW_SEEDS = 5
-FEWEST_DISTANCES = 4  # below this a curve is not distinguishable from a line
 FAMILIES: tuple[str, ...] = ("linear", "saturating")
 COMPARED: tuple[str, ...] = ("constant", "linear", "log", "power", "saturating", "michaelis_menten")
 RESAMPLED = Bootstrap(replicates=2000, rng=20230314)
 PLANNED_SEEDS: tuple[int, ...] = (3, 5, 10)
 PLANNED_SHARES: tuple[float, ...] = (0.25, 0.5, 1, 2, 4, 8)
 """Numbers of units of a planned study, as shares of those that were scored."""
-SUMMARY: tuple[str, ...] = ("mean", "forward", "backward", "asymmetry", "slope")
 
 SHOWN: tuple[str, ...] = ("mean", "forward", "backward")
 """What is shown of the penalty in disagreement, where claims are about another loss."""

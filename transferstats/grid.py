@@ -11,13 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DataError, DesignError
 from transferstats.path_losses import PathLosses
-
-FloatArray = npt.NDArray[np.float64]
 
 SCORED = "error"
 """Loss made from a score on request: 1 - score, in the unit of the score."""

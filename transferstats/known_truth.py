@@ -16,9 +16,8 @@ import numpy.typing as npt
 from scipy.linalg import expm
 from scipy.stats import ortho_group
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DesignError
-
-FloatArray = npt.NDArray[np.float64]
 
 KINDS: tuple[str, ...] = ("iterative", "trap", "pipeline")
 

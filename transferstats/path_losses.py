@@ -9,11 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DataError
-
-FloatArray = npt.NDArray[np.float64]
 
 PATH = "path"
 """World of the cells that follow lenses along their training."""

@@ -12,13 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.distance import forward_mask, layer_distance, off_diagonal
 from transferstats.errors import DesignError
 from transferstats.grid import SIMILARITY, DatasetLosses, TransferGrid
-
-FloatArray = npt.NDArray[np.float64]
 
 PATTERNS: Mapping[str, float] = {
     "common": 0.4,

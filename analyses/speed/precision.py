@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from pages import filled, machine_text, out_folder, table
 from peer_contenders import Setting, load, penalty
 from torch import Tensor
 
+from transferstats.arrays import FloatArray
 from transferstats.lens.descent import Problem
 from transferstats.lens.fit import ridge_start
 from transferstats.lens.head import Head
@@ -27,7 +27,6 @@ from transferstats.lens.study import sample_of
 from transferstats.lens.transfer import transfer_losses
 from transferstats.lens.translator import Translators, moments
 
-FloatArray = npt.NDArray[np.float64]
 MEAN, UNIT = 1e-4, 1e-3  # nats: bounds of a mean penalty and of the loss of a document
 WINDOWS = 16
 Logits = Callable[[Head, Tensor], Tensor]

@@ -11,10 +11,9 @@ import pandas as pd
 from scipy import stats as scipy_stats
 from settings import Setting
 
+from transferstats.arrays import FloatArray
 from transferstats.simulation import simulate_penalties, true_penalty
 from transferstats.stats.statistics import named_statistic
-
-FloatArray = npt.NDArray[np.float64]
 
 N_LAYERS = 6
 LEVEL = 0.95

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 from stats_data import make_losses
 
-from transferstats.stats.influence import FloatArray
+from transferstats.arrays import FloatArray
 
 # Property tests must fail on the same input tomorrow, and never because a shared machine was slow.
 settings.register_profile("reproducible", derandomize=True, deadline=None, max_examples=25)

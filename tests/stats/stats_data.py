@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from transferstats.stats.influence import FloatArray
+from transferstats.arrays import FloatArray
 
 
 def make_losses(

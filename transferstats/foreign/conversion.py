@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
-import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DataError
 from transferstats.grid import SCORED
-
-FloatArray = npt.NDArray[np.float64]
 
 LN2 = float(np.log(2.0))
 PER_BYTE = "bits/byte"

@@ -8,13 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DataError
 from transferstats.foreign.conversion import Conversion, error_of
 from transferstats.grid import DISAGREEMENT, SCORED, DatasetLosses, TransferGrid
-
-FloatArray = npt.NDArray[np.float64]
 
 MEANS = (
     "one matrix: nothing is known about how it would vary with other subjects, so no interval, test or verdict "

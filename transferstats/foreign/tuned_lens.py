@@ -18,13 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DataError
 from transferstats.foreign.conversion import PER_BYTE, Conversion
 from transferstats.grid import DatasetLosses, TransferGrid
-
-FloatArray = npt.NDArray[np.float64]
 
 LENS = "tuned"
 DATASET = "data"

@@ -14,15 +14,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.linalg import orthogonal_procrustes
 from torch import Tensor
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DesignError
 from transferstats.lens.states import States
-
-FloatArray = npt.NDArray[np.float64]
 
 ALIGNMENTS: tuple[str, ...] = ("none", "pad", "procrustes")
 

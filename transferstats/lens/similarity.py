@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-FloatArray = npt.NDArray[np.float64]
+from transferstats.arrays import FloatArray
 
 ROWS = 8192  # evenly spaced tokens that are enough for d^2 moments; more only cost time
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.reporting import formats, wording
 from transferstats.reporting.figures_matrix import MOST_PRINTED
 from transferstats.results import (
@@ -19,7 +20,6 @@ from transferstats.results import (
     StudyPlan,
     TrainingPath,
 )
-from transferstats.results.base import FloatArray
 
 MATRICES: Mapping[str, str] = {
     "penalty": "mean transfer penalty",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from transferstats.arrays import FloatArray
 from transferstats.reporting import formats, wording
 from transferstats.reporting.canvas import (
     BAND,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from transferstats.results.base import FloatArray
 
 MOST_ROWS = 40
 """A forest with more rows shows the averages over datasets only; the table has every row."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transferstats.arrays import FloatArray
 from transferstats.reporting import formats, wording
 from transferstats.reporting.canvas import (
     BAND,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from transferstats.results.base import FloatArray
 
 SPAN = 6.0
 """Ratio of the largest to the smallest loss above which losses by depth are drawn on a log scale."""

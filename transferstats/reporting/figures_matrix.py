@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.reporting import formats, wording
 from transferstats.reporting.canvas import COOL, GRID, INK, MUTED, ON_COOL, WARM, new_figure, style
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from transferstats.results import Estimate
-    from transferstats.results.base import FloatArray
 
 MOST_PRINTED = 16
 """With more layers than this the cells are too small for numbers; the table has them."""

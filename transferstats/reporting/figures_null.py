@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from transferstats.arrays import FloatArray
 from transferstats.reporting import formats
 from transferstats.reporting.canvas import BLUE, INK, MUTED, ORANGE, light_grid, new_figure, style
 from transferstats.results import NullTest
@@ -14,8 +15,6 @@ from transferstats.results import NullTest
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from transferstats.results.base import FloatArray
 
 
 def draw_null(x: NullTest, *, label: str) -> Figure:

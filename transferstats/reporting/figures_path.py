@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from transferstats.arrays import FloatArray
 from transferstats.reporting import formats, wording
 from transferstats.reporting.canvas import INK, MUTED, SERIES, light_grid, new_figure, style
 from transferstats.results import TrainingPath
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from transferstats.results.base import FloatArray
 
 SPAN = 2.0
 """Ratio of the largest to the smallest held-out kl above which they stand on a log axis."""

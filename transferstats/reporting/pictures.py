@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from transferstats.arrays import FloatArray
 from transferstats.reporting import captions, formats
 from transferstats.reporting.data_limits import curve_alt, curve_caption, draw_curve
 from transferstats.reporting.figures import figure
@@ -35,8 +36,6 @@ from transferstats.results import (
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from transferstats.results.base import FloatArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

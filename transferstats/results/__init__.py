@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from transferstats.results.base import COLUMNS, FloatArray, Result, tidy_frame, to_r_csv
+from transferstats.arrays import FloatArray
+from transferstats.results.base import COLUMNS, Result, tidy_frame, to_r_csv
 from transferstats.results.calibration import NullCalibration
 from transferstats.results.comparison import Comparison, MetaAnalysis
 from transferstats.results.decay import (

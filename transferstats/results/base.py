@@ -12,10 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-
-FloatArray = npt.NDArray[np.float64]
 
 COLUMNS: tuple[str, ...] = (
     "term",

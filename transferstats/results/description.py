@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import pandas as pd
 
-from transferstats.results.base import FloatArray, Result, tidy_frame
+from transferstats.arrays import FloatArray
+from transferstats.results.base import Result, tidy_frame
 from transferstats.results.estimates import Estimates
 
 

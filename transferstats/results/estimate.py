@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from transferstats.results.base import FloatArray, Result, tidy_frame
+from transferstats.arrays import FloatArray
+from transferstats.results.base import Result, tidy_frame
 
 PER_TERM: tuple[str, ...] = (
     "estimate",

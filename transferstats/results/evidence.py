@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from transferstats.results.base import FloatArray, Result, tidy_frame
+from transferstats.arrays import FloatArray
+from transferstats.results.base import Result, tidy_frame
 from transferstats.results.estimate import Estimate
 
 VERDICTS: tuple[str, ...] = (

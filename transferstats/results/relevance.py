@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from transferstats.results.base import FloatArray, Result, tidy_frame
+from transferstats.arrays import FloatArray
+from transferstats.results.base import Result, tidy_frame
 from transferstats.results.estimate import Estimate
 
 

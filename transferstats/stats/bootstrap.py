@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DesignError, UncertaintyWarning
 from transferstats.results.estimate import Estimate
 from transferstats.stats.crossed import Labels, VarianceParts, assemble
-from transferstats.stats.influence import FloatArray, is_scalar
+from transferstats.stats.influence import is_scalar
 from transferstats.stats.intervals import check_conf_level, effective_df
 from transferstats.stats.quantiles import (
     PLAIN,
@@ -69,6 +70,10 @@ class Bootstrap:
     def generator(self) -> np.random.Generator:
         """A generator from ``rng``; the same one where ``rng`` is a generator."""
         return np.random.default_rng(self.rng)
+
+
+DEFAULT_PLAN = Bootstrap(replicates=2000, rng=0)
+"""Of results that only a bootstrap gives: enough for limits, and the same numbers on every call."""
 
 
 @dataclass(frozen=True, slots=True)

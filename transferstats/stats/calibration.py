@@ -18,12 +18,13 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DesignError
 from transferstats.grid import DatasetLosses, TransferGrid
 from transferstats.results.calibration import NullCalibration
 from transferstats.stats.crossed import Piece, VarianceParts, labels_of, variance_parts
 from transferstats.stats.estimation import with_average
-from transferstats.stats.influence import FloatArray, Influence, excess_influence, influence_table
+from transferstats.stats.influence import Influence, excess_influence, influence_table
 from transferstats.stats.intervals import check_conf_level
 from transferstats.stats.samples import LossSample, excess_sample, layer_terms, loss_sample, null_sample
 from transferstats.stats.statistics import StatisticLike

@@ -19,11 +19,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DesignError, UncertaintyWarning
 from transferstats.results.estimate import Estimate
 from transferstats.results.estimates import AVERAGE
 from transferstats.stats.influence import (
-    FloatArray,
     Influence,
     check_losses,
     check_weights,

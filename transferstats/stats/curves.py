@@ -12,12 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DataError
 from transferstats.results.decay import CurveFit
 from transferstats.stats.families import Family, find_family, predict
 from transferstats.stats.projection import BatchFit, reduce_points, require_distances, solve
-
-FloatArray = npt.NDArray[np.float64]
 
 FEW_DISTANCES = 4
 """Below this many distinct distances every family fits; the flag says so."""

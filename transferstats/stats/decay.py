@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DesignError
 from transferstats.grid import TransferGrid
 from transferstats.results.decay import CurveFit, DecayCurve, DecayFit, DecayFits
@@ -43,7 +44,6 @@ from transferstats.stats.statistics import StatisticLike, linear_statistic
 
 __all__ = ["CurveFit", "DecayStatistic", "fit_curve", "fit_decay"]
 
-FloatArray = npt.NDArray[np.float64]
 
 BAND_POINTS = 61
 """Distances at which the fitted curve and its band are tabulated."""

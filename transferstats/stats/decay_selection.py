@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.distance import off_diagonal
 from transferstats.errors import DataError, DesignError
 from transferstats.grid import TransferGrid
 from transferstats.results.decay import DecayComparison, DecayComparisons
-from transferstats.stats.bootstrap import Bootstrap
+from transferstats.stats.bootstrap import DEFAULT_PLAN, Bootstrap
 from transferstats.stats.curves import FEW_DISTANCES, fitted_values, information_criterion
 from transferstats.stats.decay import mean_cells, summarise
 from transferstats.stats.decay_terms import Side, decay_sides, resolve_distance
@@ -26,15 +27,12 @@ from transferstats.stats.families import FAMILIES, Family, find_family, predict
 from transferstats.stats.projection import BatchFit, reduce_points, require_distances, solve
 from transferstats.stats.samples import samples_of
 
-FloatArray = npt.NDArray[np.float64]
-
 CLOSE = 2.0
 """Families within this many AICc of the best are not told apart (Burnham & Anderson 2004, doi
 10.1177/0049124104268644)."""
 BENDING = ("log", "power", "saturating", "michaelis_menten")
 CHUNK = 1000
 """Replicates refitted at once; bounds memory, changes no number."""
-DEFAULT_PLAN = Bootstrap(replicates=2000, rng=0)
 
 
 def compare_decay(

@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.distance import check_distance, forward_mask, layer_distance, off_diagonal
 from transferstats.errors import DesignError
 from transferstats.stats.families import Family, find_family, jacobian, predict
@@ -25,8 +26,6 @@ from transferstats.stats.projection import (
     require_distances,
     solve,
 )
-
-FloatArray = npt.NDArray[np.float64]
 
 DIRECTIONS: tuple[str, ...] = ("both", "separate")
 DISTANCE_UNITS = {"index": "layers", "depth": "depth", "custom": "distance"}

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from transferstats.arrays import FloatArray
 from transferstats.distance import off_diagonal
 from transferstats.errors import DesignError
 from transferstats.grid import DatasetLosses, TransferGrid
@@ -14,7 +15,7 @@ from transferstats.results.estimates import Estimates
 from transferstats.results.gain import worse_than_prior
 from transferstats.stats.crossed import Piece, labels_of, variance_parts
 from transferstats.stats.estimation import with_average
-from transferstats.stats.influence import FloatArray, Influence, excess_influence
+from transferstats.stats.influence import Influence, excess_influence
 from transferstats.stats.samples import collapse_clusters, layer_terms, loss_sample
 
 

@@ -14,6 +14,7 @@ from transferstats.stats.influence import mean_penalty
 from transferstats.stats.learning_curve import shares_of
 
 SUMMARY: tuple[str, ...] = ("mean", "forward", "backward", "asymmetry", "slope")
+"""Scalars that sum up the penalties of a dataset; the last one needs two distances."""
 
 FEWEST_DISTANCES = 4
 """Below this a curve cannot be told from a line."""

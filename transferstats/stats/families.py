@@ -15,11 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DesignError
-
-FloatArray = npt.NDArray[np.float64]
 
 # Where the nonlinear coordinate stops. Past these the curve equals its limit (a constant, a line through the
 # origin, a jump at the largest distance) more closely than any data can tell, and only the product or the

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import stats as scipy_stats
 from scipy.optimize import brentq
 
+from transferstats.arrays import FloatArray
 from transferstats.stats.crossed import VarianceParts, variance_parts
-from transferstats.stats.influence import FloatArray
 
 REACH = 60
 """Doublings of the first step before the search for a limit gives up: a factor of 1e18."""

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from transferstats.arrays import FloatArray
 from transferstats.grid import TransferGrid
 from transferstats.results.estimate import Estimate
 from transferstats.results.estimates import AVERAGE
 from transferstats.stats.calibration import has_null_of_null, null_calibration
 from transferstats.stats.estimation import estimate
-from transferstats.stats.influence import FloatArray
 from transferstats.stats.intervals import interval_from_parts
 
 Judge = Callable[[Estimate], str]

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DataError
 from transferstats.stats.statistics import Statistic, StatisticLike, as_statistic
-
-FloatArray = npt.NDArray[np.float64]
 
 ROUNDING = 64 * float(np.finfo(np.float64).eps)
 """Influences below this fraction of the losses that they come from are rounding noise, and set to 0."""

@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DataError, DesignError
 
-FloatArray = npt.NDArray[np.float64]
+FEW_SEEDS = 5
+"""With fewer seeds intervals are valid but wide: what seeds cause is known to a factor of two at best."""
 
 HALVINGS = 200
 """Upper bound on bisection steps; 60 to 80 reach machine precision in log(alpha)."""

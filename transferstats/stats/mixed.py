@@ -16,11 +16,12 @@ import pandas as pd
 from scipy.stats import t as student
 from statsmodels.regression.mixed_linear_model import MixedLM
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DesignError
 from transferstats.grid import TransferGrid
 from transferstats.results.reliability import MixedSlope
 from transferstats.stats.decay_terms import DISTANCE_UNITS, resolve_distance
-from transferstats.stats.influence import FloatArray, penalties
+from transferstats.stats.influence import penalties
 from transferstats.stats.intervals import check_conf_level
 from transferstats.stats.samples import LossSample, samples_of
 from transferstats.stats.statistics import named_statistic

@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import false_discovery_control
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DesignError
 from transferstats.results.estimate import Estimate
 from transferstats.results.multiplicity import AdjustedTests
 from transferstats.stats.bootstrap import Bootstrap, studentized_deviations
 from transferstats.stats.crossed import crossed_piece
-from transferstats.stats.intervals import FloatArray, check_conf_level
+from transferstats.stats.intervals import check_conf_level
 from transferstats.stats.statistics import StatisticLike
 
 METHODS: tuple[str, ...] = ("holm", "bonferroni", "bh", "by")

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DataError
 from transferstats.grid import TransferGrid
 from transferstats.results.estimate import Estimate
@@ -28,7 +29,6 @@ from transferstats.stats.crossed import Labels, Piece, VarianceParts, average_pi
 from transferstats.stats.estimation import with_average
 from transferstats.stats.fieller import share_limits, share_parts
 from transferstats.stats.influence import (
-    FloatArray,
     Influence,
     check_losses,
     check_weights,

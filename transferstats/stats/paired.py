@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from transferstats.arrays import FloatArray, IntArray
 from transferstats.errors import DataError
 from transferstats.stats.crossed import VarianceParts, variance_parts
-from transferstats.stats.intervals import FloatArray
-
-IndexArray = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +20,8 @@ class Pairing:
     first, second: (S,) indices into the units of the two samples.
     """
 
-    first: IndexArray
-    second: IndexArray
+    first: IntArray
+    second: IntArray
 
 
 def pair_units(first: tuple[str, ...], second: tuple[str, ...]) -> Pairing:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DesignError
 from transferstats.grid import DatasetLosses, TransferGrid
 from transferstats.path_losses import PathLosses
@@ -13,7 +14,7 @@ from transferstats.results.estimate import Estimate
 from transferstats.results.path import TrainingPath
 from transferstats.stats.crossed import Piece, labels_of, variance_parts
 from transferstats.stats.estimation import piece_of
-from transferstats.stats.influence import FloatArray, excess_influence
+from transferstats.stats.influence import excess_influence
 from transferstats.stats.intervals import check_conf_level
 from transferstats.stats.samples import collapse_clusters, loss_sample
 

@@ -16,15 +16,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from transferstats.arrays import FloatArray, IntArray
 from transferstats.distance import forward_mask, off_diagonal
 from transferstats.errors import DataError, DesignError
 from transferstats.grid import TransferGrid
 from transferstats.results.permutation import QapResult
 from transferstats.stats.decay_terms import resolve_distance
 from transferstats.stats.influence import check_weights, mean_penalty, penalties
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.intp]
 
 METHODS = {
     "dsp": "MRQAP, double semi-partialling",

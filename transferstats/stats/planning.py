@@ -9,14 +9,14 @@ from itertools import product
 import numpy as np
 from scipy import stats as scipy_stats
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DesignError
 from transferstats.grid import TransferGrid
 from transferstats.results.estimate import Estimate
 from transferstats.results.planning import StudyPlan, StudySize
 from transferstats.stats.crossed import Piece
 from transferstats.stats.estimation import piece_of, with_average
-from transferstats.stats.influence import FloatArray
-from transferstats.stats.intervals import check_conf_level
+from transferstats.stats.intervals import FEW_SEEDS, check_conf_level
 from transferstats.stats.relevance import Smallest, check_smallest
 from transferstats.stats.samples import samples_of
 from transferstats.stats.statistics import StatisticLike
@@ -26,9 +26,6 @@ STUDIES = 20_000
 
 MOST_UNITS = 10_000_000
 """As good as endlessly many: the part of the units is then gone."""
-
-FEW_SEEDS = 5
-"""Below this many pilot seeds the seed component itself is known to a factor of two at best."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 
+from transferstats.arrays import BoolArray, FloatArray
 from transferstats.errors import DesignError
 from transferstats.stats.families import Family
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 GRID_STEP = 0.05
 """Largest step of the coordinate grid, where curves change shape over steps of order 1 (log tau, log c, or the

@@ -13,10 +13,9 @@ from functools import cache
 from importlib.resources import files
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats as scipy_stats
 
-FloatArray = npt.NDArray[np.float64]
+from transferstats.arrays import FloatArray
 
 UNDEFINED = (float("nan"), float("nan"), float("nan"))
 

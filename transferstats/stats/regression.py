@@ -18,13 +18,14 @@ from formulaic.errors import FormulaicError
 from formulaic.formula import SimpleFormula
 from scipy.linalg import qr
 
+from transferstats.arrays import FloatArray
 from transferstats.distance import forward_mask, off_diagonal
 from transferstats.errors import DataError, DesignError
 from transferstats.grid import DatasetLosses, TransferGrid
 from transferstats.results.regression import RegressionFit
 from transferstats.stats.decay_terms import resolve_distance
 from transferstats.stats.estimation import estimate
-from transferstats.stats.influence import FloatArray, check_weights, mean_penalty, penalties
+from transferstats.stats.influence import check_weights, mean_penalty, penalties
 from transferstats.stats.statistics import STEP, LinearStatistic, linear_statistic
 from transferstats.stats.strata import average_estimates
 

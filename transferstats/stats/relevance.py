@@ -15,11 +15,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DesignError
 from transferstats.results.estimate import Estimate
 from transferstats.results.estimates import Estimates
 from transferstats.results.relevance import RelevanceTest, Verdict
-from transferstats.stats.intervals import FloatArray, check_conf_level, interval_from_parts, p_greater
+from transferstats.stats.intervals import check_conf_level, interval_from_parts, p_greater
 
 Smallest = float | tuple[float, float]
 

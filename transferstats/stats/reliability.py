@@ -20,14 +20,15 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import rankdata
 
+from transferstats.arrays import FloatArray
 from transferstats.distance import off_diagonal
 from transferstats.errors import DataError, DependencyError, DesignError
 from transferstats.grid import TransferGrid
 from transferstats.results.estimates import Estimates
 from transferstats.results.reliability import Coefficient, Reliability
-from transferstats.stats.bootstrap import Bootstrap
+from transferstats.stats.bootstrap import DEFAULT_PLAN, Bootstrap
 from transferstats.stats.estimation import estimate
-from transferstats.stats.influence import FloatArray, penalties
+from transferstats.stats.influence import penalties
 from transferstats.stats.samples import LossSample, samples_of
 from transferstats.stats.strata import average_estimates
 
@@ -36,8 +37,6 @@ ICC_TERMS = {"ICC(A,1)": "icc_agreement", "ICC(C,1)": "icc_consistency", "ICC(C,
 
 SPLITS = 500
 """Random half-splits of units; the mean over them moves by less than 0.001 between rngs in the tests."""
-
-DEFAULT_PLAN = Bootstrap(replicates=2000, rng=0)
 
 
 def measure_reliability(

@@ -12,14 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from transferstats.stats.influence import (
-    ROUNDING,
-    FloatArray,
-    check_losses,
-    check_weights,
-    mean_penalty,
-    penalties,
-)
+from transferstats.arrays import FloatArray
+from transferstats.stats.influence import ROUNDING, check_losses, check_weights, mean_penalty, penalties
 from transferstats.stats.statistics import LinearStatistic, Statistic, StatisticLike, as_statistic
 
 TILE = 256

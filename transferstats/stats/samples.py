@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.errors import DataError, DesignError
 from transferstats.grid import DatasetLosses, TransferGrid
-
-FloatArray = npt.NDArray[np.float64]
 
 OWN_LENSES = "each unit has lenses of its own, so the interval is for new units with newly trained lenses"
 """Note of a sample without seeds whose interval is nevertheless about new trainings."""

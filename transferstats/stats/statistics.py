@@ -14,10 +14,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from transferstats.arrays import FloatArray
 from transferstats.distance import check_distance, forward_mask, layer_distance, off_diagonal
 from transferstats.errors import DataError, DesignError
-
-FloatArray = npt.NDArray[np.float64]
 
 STEP = float(np.cbrt(np.finfo(np.float64).eps))
 """Relative step of central differences: the cube root of machine epsilon balances truncation and rounding."""

@@ -16,11 +16,10 @@ from transferstats.stats.comparison import compare, matched_datasets
 from transferstats.stats.depth import depth_profile
 from transferstats.stats.estimation import estimate
 from transferstats.stats.influence import mean_penalty
-from transferstats.stats.intervals import check_conf_level
+from transferstats.stats.intervals import FEW_SEEDS, check_conf_level
 from transferstats.stats.multiplicity import adjusted_p
 from transferstats.stats.relevance import check_smallest, relevance_test
 
-FEW_SEEDS = 5
 NOT_ADJUSTED = "not after Holm's correction for the number of differences"
 
 
