@@ -173,9 +173,7 @@ def run_study(arguments: argparse.Namespace) -> int:
     code = _tell(_sweep(study_cells(arguments), arguments), arguments.store)
     if code != OK:
         return code
-    arguments.source = arguments.store
-    arguments.columns = arguments.loss_unit = arguments.bytes_per_token = arguments.score = None
-    return commands.run_report(arguments)
+    return commands.report_on(transferstats.read_grid(arguments.store, loss=arguments.loss), arguments)
 
 
 def run_fit(arguments: argparse.Namespace) -> int:

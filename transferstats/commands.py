@@ -123,16 +123,16 @@ def _read(arguments: argparse.Namespace, source: str | None = None, subject: str
     )
 
 
-def _evidence(arguments: argparse.Namespace) -> Any:
+def _evidence(grid: transferstats.TransferGrid, arguments: argparse.Namespace) -> Any:
     try:
-        return transferstats.evaluate(_read(arguments), arguments.smallest, conf_level=arguments.conf_level)
+        return transferstats.evaluate(grid, arguments.smallest, conf_level=arguments.conf_level)
     except DesignError as error:
         raise DesignError(f"{error} ('transferstats describe' lists what these data support)") from error
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Verb ``evaluate``."""
-    evidence = _evidence(arguments)
+    evidence = _evidence(_read(arguments), arguments)
     print(evidence.csv() if arguments.csv else _verdicts(evidence), end="" if arguments.csv else "\n")
     return OK
 
@@ -152,7 +152,12 @@ def run_describe(arguments: argparse.Namespace) -> int:
 
 def run_report(arguments: argparse.Namespace) -> int:
     """Verb ``report``."""
-    evidence = _evidence(arguments)
+    return report_on(_read(arguments), arguments)
+
+
+def report_on(grid: transferstats.TransferGrid, arguments: argparse.Namespace) -> int:
+    """Evaluate, write the report, print the verdicts: with --out and the options of :func:`evidence_options`."""
+    evidence = _evidence(grid, arguments)
     transferstats.report(evidence, arguments.out)
     print(_verdicts(evidence))
     print(f"report: {Path(arguments.out) / 'index.html'}")
