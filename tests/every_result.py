@@ -13,7 +13,6 @@ from transferstats.path_losses import PathLosses
 from transferstats.results import Result
 from transferstats.stats.comparison import combine
 from transferstats.stats.mixed import mixed_slope
-from transferstats.stats.multiplicity import adjust
 from transferstats.stats.permutation import order_test
 from transferstats.stats.reliability import measure_reliability
 
@@ -77,7 +76,6 @@ def every_result() -> dict[str, Result]:
     evidence = ts.evaluate(data, 0.05)
     null = ts.null_test(data, "mean")
     found: list[Result] = [
-        adjust(np.array([0.01, np.nan, 0.2]), "three tests", terms=("a", "b", "c")),
         evidence.claims[0],
         ts.compare(data, other),
         families,

@@ -160,5 +160,3 @@ def further_checks(frame: pd.DataFrame) -> Iterator[Check | None]:
         )
     for method in ("crossed, token weights", "crossed, two datasets"):
         yield at_least(method, pick(frame, "weights", method), "coverage", 0.93)
-    band = pick(frame, "family", "sup-t band")
-    yield at_least("sup-t band, K ≥ 5, simultaneous", band, "coverage", 0.92)

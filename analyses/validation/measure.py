@@ -31,7 +31,7 @@ from tally import (
 
 from transferstats.distance import off_diagonal
 from transferstats.simulation import UNIT_CORRELATION, find_regime, random_fields, simulate_penalties
-from transferstats.stats.bootstrap import KINDS, Bootstrap, draw, finish, sample_labels, studentized_deviations
+from transferstats.stats.bootstrap import KINDS, Bootstrap, draw, finish, sample_labels
 from transferstats.stats.crossed import variance_parts
 from transferstats.stats.decay_terms import DecayStatistic
 from transferstats.stats.fieller import share_limits, share_parts
@@ -251,11 +251,9 @@ def add_shares(
 
 
 def measure_family(setting: Setting, tally: Tally) -> None:
-    """Family-wise error over all cells at the truth: Holm, Bonferroni, and the sup-t band."""
+    """Family-wise error over all cells at the truth: Holm and Bonferroni."""
     truth, rng = truth_matrix(setting), stream(setting)
-    cells = named_statistic("cells")
-    weights = cells.gradient(truth)
-    resampling = stream(setting, "bootstrap")
+    weights = named_statistic("cells").gradient(truth)
     for size in batches(setting):
         penalty = simulated(setting, rng, size)
         estimates, table = tables(penalty, weights)
@@ -265,15 +263,6 @@ def measure_family(setting: Setting, tally: Tally) -> None:
         for method in ("holm", "bonferroni"):
             rejected = np.array([(adjusted_p(p, method) < 1 - LEVEL).any() for p in p_values])
             tally.count(f"cells, {method}", "family-wise", rejected)
-        if setting.n_seeds >= 5:
-            for index, one in enumerate(penalty):
-                plan = Bootstrap(BOOTSTRAP_REPLICATES, rng=resampling)
-                deviations, scale = studentized_deviations(one, "distance", plan)
-                largest = np.abs(deviations).max(axis=1, where=np.isfinite(deviations), initial=0.0)
-                by_distance = named_statistic("distance")
-                error = np.abs(by_distance(penalty[index].mean(axis=(0, 1))) - by_distance(truth))
-                outside = (error > np.quantile(largest, LEVEL) * scale).any()
-                tally.count("sup-t band", "distances", np.array([outside]))
 
 
 def measure_relevance(setting: Setting, tally: Tally) -> None:

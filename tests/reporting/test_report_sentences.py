@@ -16,7 +16,6 @@ from transferstats.simulation import simulate_grid, true_penalty
 from transferstats.stats.comparison import compare
 from transferstats.stats.description import describe
 from transferstats.stats.estimation import estimate
-from transferstats.stats.multiplicity import adjust
 from transferstats.stats.null import null_test, shared_lens_test
 from transferstats.stats.permutation import order_test
 from transferstats.stats.planning import plan_study, size_study
@@ -187,7 +186,6 @@ def results(study: Evidence) -> list[Result]:
         compare(data, data),
         *measure_reliability(data),
         *order_test(data),
-        adjust(estimate_of("cells").headline, family="cells of the average"),
     ]
 
 

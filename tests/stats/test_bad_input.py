@@ -10,7 +10,7 @@ from transferstats.errors import DataError, DesignError
 from transferstats.results.estimate import Estimate
 from transferstats.stats.bootstrap import KINDS, Bootstrap, bootstrap_estimate
 from transferstats.stats.crossed import crossed_estimate
-from transferstats.stats.null import paired_excess_estimate, paired_null_estimate
+from transferstats.stats.null import paired_null_estimate
 from transferstats.stats.relevance import relevance_test, verdict
 
 UNCERTAINTY = ("std_error", "conf_low", "conf_high", "p_value", "statistic")
@@ -187,8 +187,6 @@ def test_null_worlds_must_match() -> None:
         paired_null_estimate(losses, losses[:, :11], "mean")
     with pytest.raises(DataError, match="same layers"):
         paired_null_estimate(losses, losses[:, :, :3, :3], "cells")
-    with pytest.raises(DataError, match="3 axes"):
-        paired_excess_estimate(losses, losses)
     single = paired_null_estimate(losses, losses[:1], "mean")
     assert undefined(single)
     assert "1 null replicate" in single.note

@@ -19,7 +19,6 @@ from transferstats.stats.influence import influence_table
 from transferstats.stats.null import (
     matched_value,
     null_test,
-    paired_excess_estimate,
     paired_null_estimate,
     shared_lens_test,
 )
@@ -105,20 +104,6 @@ def test_nonlinear_statistics_use_equally_many_lenses() -> None:
 def crossed_penalty(data: np.ndarray) -> np.ndarray:
     mean = data.mean(axis=(0, 1))
     return mean - np.diagonal(mean)
-
-
-def test_excess_door_is_the_same_arithmetic() -> None:
-    rng = np.random.default_rng(0)
-    excess, null = 0.1 + 0.05 * rng.normal(size=(3, 20, 4)), 0.05 * rng.normal(size=(5, 20, 4))
-    found = paired_excess_estimate(excess, null, weights=np.arange(1.0, 21.0))
-    assert found.terms == ("layer 0", "layer 1", "layer 2", "layer 3")
-    # The same numbers dressed up as one off-diagonal cell of a 2-layer matrix.
-    for layer in range(4):
-        dressed = [np.zeros((*values.shape[:2], 2, 2)) for values in (excess, null)]
-        for matrix, values in zip(dressed, (excess, null), strict=True):
-            matrix[:, :, 0, 1] = values[..., layer]
-        cell = paired_null_estimate(*dressed, "forward", weights=np.arange(1.0, 21.0))
-        assert float(found.conf_low[layer]) == pytest.approx(float(cell.conf_low), rel=1e-9)
 
 
 def test_grid_level(grid: TransferGrid) -> None:

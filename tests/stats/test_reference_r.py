@@ -275,12 +275,10 @@ def test_equivalence_of_base_r_and_emmeans() -> None:
     assert 2 * float(p_greater(mean, parts, dfs)) == pytest.approx(row["p_zero"], rel=EXACT)
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs"), [("holm", "holm"), ("bonferroni", "bonferroni"), ("bh", "BH"), ("by", "BY")]
-)
-def test_p_adjust(ours: str, theirs: str) -> None:
+@pytest.mark.parametrize("method", ["holm", "bonferroni"])
+def test_p_adjust(method: str) -> None:
     table = expected("p_adjust")
-    np.testing.assert_allclose(adjusted_p(table["p"], ours), table[theirs], rtol=1e-12)
+    np.testing.assert_allclose(adjusted_p(table["p"], method), table[method], rtol=1e-12)
 
 
 def test_meta_analysis_of_metafor() -> None:

@@ -15,7 +15,6 @@ from transferstats.reporting.sentences import (
     sentence,
 )
 from transferstats.results import (
-    AdjustedTests,
     Comparison,
     DecayComparison,
     DecayComparisons,
@@ -232,15 +231,6 @@ def _mixed(x: MixedSlope) -> str:
         f"Sensitivity check by a mixed model: slope {wording.in_unit(shown, x.unit)}, "
         f"{formats.level(x.conf_level)} "
         f"CI {limits}, {formats.p_value(x.p_value)}." + note_phrase("; ".join(x.messages))
-    )
-
-
-@sentence.register
-def _adjusted(x: AdjustedTests) -> str:
-    dropped = f"; {x.n_dropped} undefined tests were left out" if x.n_dropped else ""
-    return (
-        f"Of {formats.plural(x.n_tests, 'test')} ({formats.legible(x.family)}), {int(x.reject.sum())} were below "
-        f"{formats.trimmed(1 - x.conf_level)} after adjustment by {formats.legible(x.method)}{dropped}."
     )
 
 

@@ -19,7 +19,6 @@ from transferstats.results.estimate import Estimate
 from transferstats.results.estimates import AVERAGE, Estimates
 from transferstats.results.evidence import JUDGED, LIMITED_GAP, VERDICTS, Claim, DatasetEvidence, Evidence
 from transferstats.results.learning_curve import LearningCurve
-from transferstats.results.multiplicity import AdjustedTests
 from transferstats.results.null import NullTest, SharedLensTest
 from transferstats.results.path import TrainingPath
 from transferstats.results.permutation import QapResult
@@ -35,7 +34,6 @@ __all__ = [
     "JUDGED",
     "LIMITED_GAP",
     "VERDICTS",
-    "AdjustedTests",
     "Claim",
     "Coefficient",
     "Comparison",

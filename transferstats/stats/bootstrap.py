@@ -161,23 +161,6 @@ def draw(sample: Sample, plan: Bootstrap, rng: np.random.Generator) -> Draws:
     return Draws(sample.estimate, replicates, n_seeds, n_units, cubes, squares, variances)
 
 
-def studentized_deviations(
-    loss: npt.ArrayLike,
-    statistic: StatisticLike,
-    plan: Bootstrap,
-    *,
-    weights: npt.ArrayLike | None = None,
-    distance: npt.ArrayLike | None = None,
-) -> tuple[FloatArray, FloatArray]:
-    """(B, m) studentized deviations (theta* - theta) / s*, NaN where s* is 0, and (m,) scale s of the sample."""
-    sample = prepare_sample(loss, statistic, weights=weights, distance=distance)
-    one = draw(sample, replace(plan, kind="studentized"), plan.generator())
-    spread = np.sqrt(one.variances)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        deviations = (one.replicates.both - one.estimate) / np.where(spread[:-1] > 0, spread[:-1], np.nan)
-    return deviations, spread[-1]
-
-
 def finish(draws: Sequence[Draws], labels: Labels, plan: Bootstrap, *, conf_level: float, scale: str) -> Estimate:
     """Interval of the equal-weight average of independently bootstrapped estimates (usually one)."""
     mean = np.mean([one.estimate for one in draws], axis=0)

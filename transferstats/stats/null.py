@@ -117,24 +117,6 @@ def paired_null_estimate(
     return pair.difference().interval(conf_level=conf_level)
 
 
-def paired_excess_estimate(
-    excess: npt.ArrayLike,
-    null_excess: npt.ArrayLike,
-    *,
-    conf_level: float = 0.95,
-    weights: npt.ArrayLike | None = None,
-    unit: str = "nats/token",
-) -> Estimate:
-    """S - S0 for every layer: shared-lens excess (K, N, L) against that of the null replicates (R, N, L)."""
-    check_conf_level(conf_level)
-    pair = Paired(
-        excess_influence(excess, weights=weights, unit=unit),
-        excess_influence(null_excess, weights=weights, unit=unit),
-    )
-    _check_pair(pair)
-    return pair.difference().interval(conf_level=conf_level)
-
-
 def pair_losses(
     loss: npt.ArrayLike,
     null_loss: npt.ArrayLike,
