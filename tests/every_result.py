@@ -11,10 +11,6 @@ import transferstats as ts
 from transferstats.grid import DatasetLosses, TransferGrid
 from transferstats.path_losses import PathLosses
 from transferstats.results import Result
-from transferstats.stats.comparison import combine
-from transferstats.stats.mixed import mixed_slope
-from transferstats.stats.permutation import order_test
-from transferstats.stats.reliability import measure_reliability
 
 # Names that break CSV, quoting or R's guesses about types, in what comes from users.
 DATASETS = ('T, "quoted"', "\u00e9t\u00e9 \u2192 1")
@@ -85,13 +81,13 @@ def every_result() -> dict[str, Result]:
         mean.headline,
         mean,
         evidence,
-        combine([mean.headline, ts.estimate(other, "mean").headline], subjects=["one", "two"]),
-        mixed_slope(data)[0],
+        ts.meta_analysis([mean.headline, ts.estimate(other, "mean").headline], subjects=["one", "two"]),
+        ts.mixed_slope(data, DATASETS[0]),
         null,
-        order_test(data)[0],
+        ts.order_test(data, DATASETS[0]),
         ts.regress("penalty ~ distance * direction", data),
         ts.relevance_test(null, smallest=0.05),
-        measure_reliability(data, rng=1)[0],
+        ts.reliability(data, DATASETS[0], rng=1),
         ts.shared_lens_test(data, 0.05),
         ts.plan_study(data, seeds=[3, 5], units=[50], smallest=0.05),
         ts.size_study(data, half_width=0.1, seeds=[3, 5]),

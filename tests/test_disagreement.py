@@ -38,7 +38,7 @@ STATISTICS: dict[str, Callable[[TransferGrid, str | None], Any]] = {
     "null": lambda grid, loss: ts.null_test(grid, "mean", loss=loss),
     "shared": lambda grid, loss: ts.shared_lens_test(grid, SMALLEST, loss=loss),
     "regression": lambda grid, loss: ts.regress("penalty ~ distance", grid, loss=loss),
-    "mixed": lambda grid, loss: mixed_slope(grid, loss=loss)[0],
+    "mixed": lambda grid, loss: mixed_slope(grid, grid.datasets[0].name, loss=loss),
     "plan": lambda grid, loss: ts.plan_study(grid, seeds=[3], units=[50], smallest=SMALLEST, loss=loss),
     "size": lambda grid, loss: ts.size_study(grid, half_width=0.01, seeds=[3], loss=loss).estimate,
     "compare": lambda grid, loss: ts.compare(grid, disagreeing(rng=5), loss=loss),

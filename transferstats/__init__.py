@@ -25,6 +25,7 @@ _HOMES: dict[str, str] = {
     "TransferGrid": "transferstats.grid",
     "VisionSource": "transferstats.lens.vision",
     "augment": "transferstats.augmentation",
+    "bootstrap_estimate": "transferstats.stats.bootstrap",
     "cell_states": "transferstats.engine",
     "cells": "transferstats.lens.study",
     "cite": "transferstats.reporting",
@@ -43,13 +44,19 @@ _HOMES: dict[str, str] = {
     "learning_curve": "transferstats.stats.learning_curve",
     "lens_cells": "transferstats.lens.ready",
     "local_pool": "transferstats.engine",
+    "meta_analysis": "transferstats.stats.comparison",
+    "mixed_slope": "transferstats.stats.mixed",
     "null_calibration": "transferstats.stats.calibration",
     "null_test": "transferstats.stats.null",
     "numbers": "transferstats.reporting",
+    "order_test": "transferstats.stats.permutation",
+    "paired_null_estimate": "transferstats.stats.null",
     "plan_study": "transferstats.stats.planning",
+    "qap": "transferstats.stats.permutation",
     "read_grid": "transferstats.readers",
     "regress": "transferstats.stats.regression",
     "relevance_test": "transferstats.stats.relevance",
+    "reliability": "transferstats.stats.reliability",
     "report": "transferstats.reporting",
     "sentence": "transferstats.reporting",
     "shared_lens_test": "transferstats.stats.null",
@@ -121,21 +128,28 @@ if TYPE_CHECKING:  # for type checkers and editors, which cannot see what is loa
     from transferstats.stats.architectures import compare_instances as compare_instances
     from transferstats.stats.architectures import compare_shares as compare_shares
     from transferstats.stats.bootstrap import Bootstrap as Bootstrap
+    from transferstats.stats.bootstrap import bootstrap_estimate as bootstrap_estimate
     from transferstats.stats.calibration import null_calibration as null_calibration
     from transferstats.stats.comparison import compare as compare
+    from transferstats.stats.comparison import meta_analysis as meta_analysis
     from transferstats.stats.crossed import crossed_estimate as crossed_estimate
     from transferstats.stats.decay import fit_decay as fit_decay
     from transferstats.stats.decay_selection import compare_decay as compare_decay
     from transferstats.stats.description import describe as describe
     from transferstats.stats.estimation import estimate as estimate
     from transferstats.stats.learning_curve import learning_curve as learning_curve
+    from transferstats.stats.mixed import mixed_slope as mixed_slope
     from transferstats.stats.null import null_test as null_test
+    from transferstats.stats.null import paired_null_estimate as paired_null_estimate
     from transferstats.stats.null import shared_lens_test as shared_lens_test
     from transferstats.stats.path import training_path as training_path
+    from transferstats.stats.permutation import order_test as order_test
+    from transferstats.stats.permutation import qap as qap
     from transferstats.stats.planning import plan_study as plan_study
     from transferstats.stats.planning import size_study as size_study
     from transferstats.stats.regression import regress as regress
     from transferstats.stats.relevance import relevance_test as relevance_test
+    from transferstats.stats.reliability import reliability as reliability
     from transferstats.stats.subjects import compare_subjects as compare_subjects
 else:
     __all__ = __dir__()

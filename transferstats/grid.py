@@ -208,8 +208,12 @@ class TransferGrid:
             return self.unit
         return "share of images" if "image" in self.unit else "share of tokens"
 
-    def dataset(self, name: str) -> DatasetLosses:
-        """One dataset by name; DataError that lists the names there are."""
+    def dataset(self, name: str | None = None) -> DatasetLosses:
+        """One dataset by name, or the only one; DataError or DesignError that lists the names there are."""
+        if name is None:
+            if len(self.datasets) > 1:
+                raise DesignError(f"name one of the datasets: {', '.join(d.name for d in self.datasets)}")
+            return self.datasets[0]
         for data in self.datasets:
             if data.name == name:
                 return data

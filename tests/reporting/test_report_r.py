@@ -94,6 +94,31 @@ def test_tidy_and_glance_of_every_class(name: str, seen: Any) -> None:
     assert seen[name]["frame"] == seen[name]["tidy"]
 
 
+def test_checks_by_other_methods_are_asked_for_from_r(tmp_path: Path) -> None:
+    found = answer(
+        f"""{RESULTS}
+ts <- transferstats(); grid <- made$grid(); other <- made$grid(12L); name <- made$DATASETS[[1]]
+rows <- function(x) lapply(seq_len(nrow(x)), function(row) as.list(x[row, ])); lags <- abs(outer(0:4, 0:4, "-"))
+subjects <- lapply(list(grid, other), function(x) ts$estimate(x, "mean"))
+out <- list(reliability = tidy(ts$reliability(grid, name)), mixed = tidy(ts$mixed_slope(grid, name)),
+            order = tidy(ts$order_test(grid, name)),
+            meta = glance(ts$meta_analysis(subjects, subjects = c("a", "b"))),
+            mantel = tidy(ts$qap(rows(lags^2), rows(lags), method = "mantel")),
+            several = tryCatch(ts$order_test(grid), error = conditionMessage))
+""",
+        tmp_path,
+    )
+    grid, other, name = every_result.grid(), every_result.grid(12), every_result.DATASETS[0]
+    assert_same(found["reliability"], ts.reliability(grid, name).tidy(), BROOM)
+    assert_same(found["mixed"], ts.mixed_slope(grid, name).tidy(), BROOM)
+    assert_same(found["order"], ts.order_test(grid, name).tidy(), BROOM)
+    pooled = ts.meta_analysis([ts.estimate(one, "mean") for one in (grid, other)], subjects=["a", "b"])
+    assert_same(found["meta"], pooled.glance(), BROOM)
+    lags = np.abs(np.subtract.outer(np.arange(5.0), np.arange(5.0)))
+    assert_same(found["mantel"], ts.qap(lags**2, lags, method="mantel").tidy(), BROOM)
+    assert "name one of the datasets" in found["several"][0]
+
+
 @pytest.mark.parametrize("name", CLASSES)
 def test_class_paths_are_public(name: str, seen: Any) -> None:
     """Anybody's R code may dispatch on these."""

@@ -21,7 +21,7 @@ from transferstats.stats.permutation import order_test
 from transferstats.stats.planning import plan_study, size_study
 from transferstats.stats.regression import regress
 from transferstats.stats.relevance import relevance_test
-from transferstats.stats.reliability import measure_reliability
+from transferstats.stats.reliability import reliability
 
 CAUSAL = re.compile(
     r"\b(because|causes?|caused|causing|due to|leads? to|led to|drives?|driven|affects?|affected|impacts?|"
@@ -184,8 +184,8 @@ def results(study: Evidence) -> list[Result]:
         size_study(data, half_width=0.05),
         describe(data),
         compare(data, data),
-        *measure_reliability(data),
-        *order_test(data),
+        *(reliability(data, one.name) for one in data.datasets),
+        *(order_test(data, one.name) for one in data.datasets),
     ]
 
 

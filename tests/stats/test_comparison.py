@@ -12,7 +12,7 @@ from stats_data import make_losses
 from transferstats.errors import DesignError
 from transferstats.grid import DatasetLosses, TransferGrid
 from transferstats.results import COLUMNS
-from transferstats.stats.comparison import combine, compare
+from transferstats.stats.comparison import compare, meta_analysis
 from transferstats.stats.crossed import crossed_estimate
 from transferstats.stats.estimation import estimate
 from transferstats.stats.paired import pair_units, paired_parts
@@ -128,7 +128,7 @@ def test_comparisons_without_meaning() -> None:
 def test_meta_analysis_against_the_formulas() -> None:
     grids = [subject(dataset(make_losses(4, 15, rng=seed, level=1 + 0.3 * seed))) for seed in range(4)]
     estimates = [estimate(grid) for grid in grids]
-    found = combine(estimates, subjects=["a", "b", "c", "d"])
+    found = meta_analysis(estimates, subjects=["a", "b", "c", "d"])
     effect = np.array([float(one.headline.estimate) for one in estimates])
     variance = np.array([float(one.headline.std_error) ** 2 for one in estimates])
     # Paule-Mandel: the weighted residual sum of squares equals its degrees of freedom.
@@ -145,7 +145,7 @@ def test_meta_analysis_against_the_formulas() -> None:
 
 def test_agreement_by_chance_does_not_shorten_the_interval() -> None:
     one = estimate(subject(dataset(make_losses(4, 15))))
-    found = combine([one, one, one], subjects=["a", "b", "c"])
+    found = meta_analysis([one, one, one], subjects=["a", "b", "c"])
     assert found.std_error[0] == pytest.approx(found.std_error[1], rel=1e-9)
     assert found.conf_low[0] < found.conf_low[1]
     assert "kept at 1" in found.note
@@ -154,10 +154,10 @@ def test_agreement_by_chance_does_not_shorten_the_interval() -> None:
 def test_what_cannot_be_combined() -> None:
     one = crossed_estimate(make_losses(), "mean")
     with pytest.raises(DesignError, match="at least 2 subjects"):
-        combine([one], subjects=["a"])
+        meta_analysis([one], subjects=["a"])
     with pytest.raises(DesignError, match="scalar estimates"):
-        combine([one, crossed_estimate(make_losses(), "cells")], subjects=["a", "b"])
+        meta_analysis([one, crossed_estimate(make_losses(), "cells")], subjects=["a", "b"])
     with pytest.raises(DesignError, match="b has no standard error"):
-        combine([one, crossed_estimate(make_losses(3, 1), "mean")], subjects=["a", "b"])
+        meta_analysis([one, crossed_estimate(make_losses(3, 1), "mean")], subjects=["a", "b"])
     with pytest.raises(DesignError, match="different units"):
-        combine([one, replace(one, unit="nats/image")], subjects=["a", "b"])
+        meta_analysis([one, replace(one, unit="nats/image")], subjects=["a", "b"])

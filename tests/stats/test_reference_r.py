@@ -17,7 +17,7 @@ from scipy import stats
 
 from transferstats.grid import DatasetLosses, TransferGrid
 from transferstats.stats.bootstrap import Bootstrap, bootstrap_estimate
-from transferstats.stats.comparison import combine
+from transferstats.stats.comparison import meta_analysis
 from transferstats.stats.crossed import crossed_estimate, interval_from_parts, p_greater
 from transferstats.stats.curves import information_criterion
 from transferstats.stats.decay import fit_curve
@@ -229,7 +229,7 @@ def test_mixed_model_of_lme4(penalties: np.ndarray) -> None:
     The model with random intercepts only, which is never offered here, has a standard error 5 times smaller.
     """
     theirs = expected("mixed").set_index("model")
-    ours = mixed_slope(grid(penalties))[0]
+    ours = mixed_slope(grid(penalties))
     assert ours.estimate == pytest.approx(theirs.loc["slopes", "estimate"], rel=EXACT)
     assert ours.std_error == pytest.approx(theirs.loc["slopes", "std_error"], rel=REML)
     assert ours.seed_variance == pytest.approx(theirs.loc["slopes", "seed"], rel=10 * REML)
@@ -294,7 +294,7 @@ def test_meta_analysis_of_metafor() -> None:
         replace(some, estimate=np.asarray(effect), std_error=np.asarray(math.sqrt(variance)))
         for effect, variance in zip(table["effect"], table["variance"], strict=True)
     ]
-    found = combine(members, subjects=[f"s{index}" for index in range(len(members))])
+    found = meta_analysis(members, subjects=[f"s{index}" for index in range(len(members))])
     for index, method in enumerate(("PM", "FE")):
         row = theirs.loc[method]
         for name in ("estimate", "std_error", "conf_low", "conf_high"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,18 +13,19 @@ from scipy.stats import spearmanr
 
 from transferstats.errors import DataError, DependencyError, DesignError
 from transferstats.grid import DatasetLosses, TransferGrid
-from transferstats.results import COLUMNS
+from transferstats.results import COLUMNS, Result
 from transferstats.simulation import simulate_grid, true_penalty
 from transferstats.stats.bootstrap import Bootstrap
 from transferstats.stats.crossed import crossed_estimate
 from transferstats.stats.influence import penalties
 from transferstats.stats.mixed import blockwise, mixed_slope
+from transferstats.stats.permutation import order_test
 from transferstats.stats.reliability import (
     RankCorrelation,
     correlate_similarity,
     full_precision,
     intraclass,
-    measure_reliability,
+    reliability,
     spearman_brown,
 )
 
@@ -102,9 +104,9 @@ def test_icc_that_does_not_exist() -> None:
 
 
 def test_reliability_of_a_grid(grid: TransferGrid) -> None:
-    results = measure_reliability(grid)
-    assert [one.dataset for one in results] == ["wiki", "code"]
-    table = results[0].tidy()
+    found = reliability(grid, "wiki")
+    assert (found.dataset, reliability(grid, "code").dataset) == ("wiki", "code")
+    table = found.tidy()
     assert list(table.columns[: len(COLUMNS)]) == list(COLUMNS)
     assert list(table["term"]) == [
         "icc_agreement",
@@ -114,14 +116,23 @@ def test_reliability_of_a_grid(grid: TransferGrid) -> None:
         "split_half_seeds",
     ]
     assert (table["estimate"] <= 1).all()
-    assert len(results[0].glance()) == 1
+    assert len(found.glance()) == 1
     data = grid.datasets[0]
     expected = np.average(penalties(data.losses["kl"]), axis=1, weights=data.tokens)[:, ~np.eye(6, dtype=bool)]
-    np.testing.assert_allclose(results[0].cells, expected, rtol=1e-12)
-    again = measure_reliability(grid)
-    assert again[0]["split_half_units"] == results[0]["split_half_units"]
+    np.testing.assert_allclose(found.cells, expected, rtol=1e-12)
+    assert reliability(grid, "wiki")["split_half_units"] == found["split_half_units"]
     with pytest.raises(KeyError, match="no coefficient"):
-        results[0]["alpha"]
+        found["alpha"]
+
+
+@pytest.mark.parametrize("asked", [reliability, mixed_slope, order_test])
+def test_one_of_several_datasets_has_to_be_named(grid: TransferGrid, asked: Callable[..., Result]) -> None:
+    with pytest.raises(DesignError, match="name one of the datasets: wiki, code"):
+        asked(grid)
+    with pytest.raises(DataError, match="no dataset 'kjv'; this grid has: wiki, code"):
+        asked(grid, "kjv")
+    alone = asked(grid.with_datasets(["code"]))
+    assert alone.csv() == asked(grid, "code").csv()
 
 
 def test_split_half_recovers_a_known_reliability() -> None:
@@ -133,7 +144,7 @@ def test_split_half_recovers_a_known_reliability() -> None:
     losses[:, :, np.arange(size), np.arange(size)] = 0
     units = tuple(map(str, range(n)))
     data = DatasetLosses("d", tuple(map(str, range(k))), units, units, np.ones(n), {"kl": losses})
-    result = measure_reliability(TransferGrid("s", tuple(map(str, range(size))), (data,)))[0]
+    result = reliability(TransferGrid("s", tuple(map(str, range(size))), (data,)))
     expected = 1 / (1 + 4 / k)
     # 870 cells: the standard error of the estimated reliability is about .015.
     assert result["split_half_seeds"].estimate == pytest.approx(expected, abs=0.06)
@@ -150,14 +161,14 @@ def test_reliability_refuses_and_flags(grid: TransferGrid) -> None:
     units = ("0", "1")
     small = DatasetLosses("d", ("0",), units, units, np.ones(2), {"kl": np.ones((1, 2, 2, 2))})
     with pytest.raises(DesignError, match="3 layers"):
-        measure_reliability(TransferGrid("s", ("0", "1"), (small,)))
+        reliability(TransferGrid("s", ("0", "1"), (small,)))
     data = grid.datasets[0]
     one_seed = replace(data, seeds=("0",), losses={"kl": data.losses["kl"][:1]}, readouts={})
-    result = measure_reliability(replace(grid, datasets=(one_seed,)))[0]
+    result = reliability(replace(grid, datasets=(one_seed,)))
     assert np.isnan(result["split_half_seeds"].estimate)
     assert "1 seed" in result["split_half_seeds"].note
     constant = replace(data, losses={"kl": np.ones_like(data.losses["kl"])}, readouts={})
-    flagged = measure_reliability(replace(grid, datasets=(constant,)))[0]
+    flagged = reliability(replace(grid, datasets=(constant,)))
     assert all(np.isnan(one.estimate) and one.note for one in flagged.coefficients)
 
 
@@ -172,7 +183,7 @@ def test_mixed_model_against_balanced_anova() -> None:
     units = tuple(map(str, range(n)))
     data = DatasetLosses("d", tuple(map(str, range(k))), units, units, np.ones(n), {"kl": losses})
     grid = TransferGrid("s", tuple(map(str, range(size))), (data,))
-    row = mixed_slope(grid)[0]
+    row = mixed_slope(grid)
     crossed = crossed_estimate(losses, "slope")
     assert row.converged
     assert row.estimate == pytest.approx(float(crossed.estimate), rel=1e-9)
@@ -188,8 +199,8 @@ def test_mixed_model_against_balanced_anova() -> None:
 
 
 def test_mixed_model_reports_trouble(grid: TransferGrid) -> None:
-    row = mixed_slope(grid)[0]
-    assert row.unit == "nats/token per layers"
+    row = mixed_slope(grid, "wiki")
+    assert row.unit == "nats/token per layer"
     assert row.n_blocks == 40
     table = row.tidy()
     assert list(table.columns[: len(COLUMNS)]) == list(COLUMNS)
@@ -200,12 +211,12 @@ def test_mixed_model_reports_trouble(grid: TransferGrid) -> None:
     noise = np.random.default_rng(0).standard_normal((4, 40))
     noise -= noise.mean(axis=1, keepdims=True)
     even = 1 + (0.1 + 0.01 * noise)[:, :, None, None] * distance
-    stuck = mixed_slope(replace(grid, datasets=(replace(data, losses={"kl": even}, readouts={}),)))[0]
+    stuck = mixed_slope(replace(grid, datasets=(replace(data, losses={"kl": even}, readouts={}),)))
     assert stuck.seed_variance < 0.02 * stuck.residual_variance
     assert any("boundary" in text for text in stuck.messages)
     assert "boundary" in stuck.tidy()["note"][0]
     constant = replace(data, losses={"kl": np.ones_like(data.losses["kl"])}, readouts={})
-    empty = mixed_slope(replace(grid, datasets=(constant,)))[0]
+    empty = mixed_slope(replace(grid, datasets=(constant,)))
     assert np.isnan(empty.estimate)
     assert "no variation" in empty.messages[0]
 

@@ -157,7 +157,7 @@ def _intervals(pieces: list[Piece], level: float, scale: str) -> Estimates:
     return Estimates(tuple(members))
 
 
-def combine(
+def meta_analysis(
     estimates: Sequence[Estimate | Estimates], *, subjects: Sequence[str], conf_level: float = 0.95
 ) -> MetaAnalysis:
     """Combine a scalar statistic over several subjects (statsmodels ``combine_effects``).
@@ -176,6 +176,13 @@ def combine(
     Raises
     ------
     DesignError: fewer than 2 subjects, vectors, log scales, different units, undefined standard errors.
+
+    Examples
+    --------
+    >>> import transferstats as ts
+    >>> found = [ts.estimate(ts.simulate_grid(n_seeds=4, n_units=40, rng=n).grid, "mean") for n in range(4)]
+    >>> ts.meta_analysis(found, subjects=["a", "b", "c", "d"]).tidy()["term"].tolist()
+    ['a', 'b', 'c', 'd', 'random effects (HKSJ)', 'common effect']
     """
     level = check_conf_level(conf_level)
     members = tuple(one.headline if isinstance(one, Estimates) else one for one in estimates)
@@ -215,7 +222,7 @@ def combine(
 def _check_members(members: Sequence[Estimate], subjects: Sequence[str]) -> None:
     if len(members) < 2 or len(members) != len(subjects):
         raise DesignError(
-            f"combining needs at least 2 subjects, each named; got {len(members)} and {len(subjects)}"
+            f"a meta-analysis needs at least 2 subjects, each named; got {len(members)} and {len(subjects)}"
         )
     for one, subject in zip(members, subjects, strict=True):
         if np.ndim(one.estimate) or one.scale != "identity":
