@@ -34,16 +34,21 @@ from transferstats.stats.influence import mean_penalty
 from transferstats.stats.intervals import FEW_SEEDS
 from transferstats.stats.ladder import gap_closed, rungs_of
 from transferstats.stats.learning_curve import learning_curve, shares_of
+from transferstats.stats.mixed import mixed_slope
 from transferstats.stats.multiplicity import adjusted_p
 from transferstats.stats.null import null_test, shared_lens_test
 from transferstats.stats.path import training_path
+from transferstats.stats.permutation import LARGEST_EXACT, order_test
 from transferstats.stats.planning import plan_study
 from transferstats.stats.relevance import check_smallest
-from transferstats.stats.reliability import correlate_similarity
+from transferstats.stats.reliability import correlate_similarity, reliability
 
 FAMILIES: tuple[str, ...] = ("linear", "saturating")
 COMPARED: tuple[str, ...] = ("constant", "linear", "log", "power", "saturating", "michaelis_menten")
 RESAMPLED = Bootstrap(replicates=2000, rng=20230314)
+RELABELLINGS = 9999
+RELABELLED = 20230314
+"""Relabellings of more layers than can be relabelled in every way, and the seed of their random numbers."""
 PLANNED_SEEDS: tuple[int, ...] = (3, 5, 10)
 PLANNED_SHARES: tuple[float, ...] = (0.25, 0.5, 1, 2, 4, 8)
 """Numbers of units of a planned study, as shares of those that were scored."""
@@ -258,6 +263,7 @@ def _extras(ask: Ask, grid: TransferGrid, data: DatasetLosses) -> dict[str, Any]
     if gains_over_prior(data, loss):
         extras["penalty_share"] = penalty_share(grid, conf_level=level).headline
     extras |= _of_data(grid, data, level)
+    extras |= _by_other_methods(grid, data, level)
     if DISAGREEMENT in data.losses and loss != DISAGREEMENT:
         extras |= _disagreement(grid.with_loss(DISAGREEMENT), level)
     if data.null is not None:
@@ -280,6 +286,19 @@ def _can_be_ranked(grid: TransferGrid, data: DatasetLosses) -> bool:
         return False
     matrix = mean_penalty(data.penalty(grid.loss), data.tokens / data.tokens.mean())
     return all(np.ptp(one[off_diagonal(grid.n_layers)]) > 0 for one in (similarity, matrix))
+
+
+def _by_other_methods(grid: TransferGrid, data: DatasetLosses, level: float) -> dict[str, Any]:
+    """Checks that no verdict rests on, of the one dataset of a grid: what reviewers ask for."""
+    matrix = mean_penalty(data.penalty(grid.loss), data.tokens / data.tokens.mean())
+    if grid.n_layers < 3 or not np.ptp(matrix[off_diagonal(grid.n_layers)]) > 0:
+        return {}
+    permutations = "exact" if grid.n_layers <= LARGEST_EXACT else RELABELLINGS
+    return {
+        "reliability": reliability(grid),
+        "order_test": order_test(grid, permutations=permutations, rng=RELABELLED),
+        "mixed_slope": mixed_slope(grid, conf_level=level),
+    }
 
 
 def _of_data(grid: TransferGrid, data: DatasetLosses, level: float) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from transferstats.results import (
 )
 from transferstats.results.decay import DecayComparison, DecayComparisons, DecayFit, DecayFits
 from transferstats.results.permutation import QapResult
+from transferstats.results.reliability import MixedSlope, Reliability
 
 BIBLIOGRAPHY: Mapping[str, str] = {
     "belrose2023": """@misc{belrose2023,
@@ -110,6 +111,34 @@ BIBLIOGRAPHY: Mapping[str, str] = {
   pages = {297--307},
   year = {1989},
   doi = {10.1093/biomet/76.2.297}
+}""",
+    "mcgraw1996": """@article{mcgraw1996,
+  author = {McGraw, Kenneth O. and Wong, S. P.},
+  title = {Forming inferences about some intraclass correlation coefficients},
+  journal = {Psychological Methods},
+  volume = {1},
+  number = {1},
+  pages = {30--46},
+  year = {1996},
+  doi = {10.1037/1082-989X.1.1.30}
+}""",
+    "vallat2018": """@article{vallat2018,
+  author = {Vallat, Raphael},
+  title = {Pingouin: statistics in {Python}},
+  journal = {Journal of Open Source Software},
+  volume = {3},
+  number = {31},
+  pages = {1026},
+  year = {2018},
+  doi = {10.21105/joss.01026}
+}""",
+    "seabold2010": """@inproceedings{seabold2010,
+  author = {Seabold, Skipper and Perktold, Josef},
+  title = {Statsmodels: Econometric and Statistical Modeling with {Python}},
+  booktitle = {Proceedings of the 9th Python in Science Conference},
+  pages = {92--96},
+  year = {2010},
+  doi = {10.25080/Majora-92bf1922-011}
 }""",
     "dekker2007": """@article{dekker2007,
   author = {Dekker, David and Krackhardt, David and Snijders, Tom A. B.},
@@ -232,6 +261,16 @@ def _comparison(x: DecayComparison | DecayComparisons) -> Iterable[str]:
 @keys.register
 def _qap(x: QapResult) -> Iterable[str]:
     return ("dekker2007",)
+
+
+@keys.register
+def _reliability(x: Reliability) -> Iterable[str]:
+    return ("mcgraw1996", "vallat2018")
+
+
+@keys.register
+def _mixed(x: MixedSlope) -> Iterable[str]:
+    return ("seabold2010",)
 
 
 @keys.register

@@ -114,6 +114,12 @@ CHAPTERS: tuple[Chapter, ...] = (
         introduction="Whether the lenses had finished training when they were compared.",
         absent="These losses came without certificates. Nothing here says that the lenses had finished training.",
     ),
+    Chapter(
+        anchor="appendix",
+        heading="Appendix: what other methods say",
+        introduction="Checks that reviewers ask for, by other people's methods. No verdict rests on them.",
+        absent="Two layers, or penalties that are the same everywhere, leave nothing to check.",
+    ),
 )
 
 

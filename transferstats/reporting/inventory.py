@@ -15,6 +15,7 @@ from transferstats.reporting.layout import Cell, Column
 from transferstats.reporting.pictures import decay_fits, matrix_frame, slug
 from transferstats.reporting.sentences import capital, ended
 from transferstats.reporting.tables import Table, table, tidy_table
+from transferstats.reporting.tables_methods import appendix_tables
 from transferstats.results import AVERAGE, JUDGED, LIMITED_GAP, DatasetEvidence, Estimate, Evidence, Result
 
 KEYS = ("dataset", "world", "readout", "layer")
@@ -43,6 +44,7 @@ def study_tables(x: Evidence) -> Iterator[tuple[str, Table]]:
         yield "shares", _with_shares(data.summary, f"summary-{tail}", f"Summary of penalties, {name}")
         yield from _extras(data, tail, name)
         yield from (("data", one) for one in data_tables(data, tail, name))
+        yield from appendix_tables(data, tail, name)
     if len(x.certificates):
         yield "certificates", certificate_summary(x.certificates, by_layer=False)
         yield "certificates", certificate_summary(x.certificates)
