@@ -93,14 +93,14 @@ def test_names_that_look_like_numbers_or_gaps_stay_names(tmp_path: Path, suffix:
     names = {"unit 0": "007", "unit 1": "NA", "unit 2": "1e5"}
     frame = long_table().replace({"unit": names})
     frame["dataset"] = "null"
-    frame["cluster"] = frame["unit"].map({"007": "01", "NA": "01", "1e5": "None"})
+    frame["cluster"] = frame["unit"].map({"007": "01", "NA": "01", "1e5": "02"})
     frame = frame.rename(columns={"unit": column})
     path = tmp_path / f"losses.{suffix}"
     frame.to_parquet(path, index=False) if suffix == "parquet" else frame.to_csv(path, index=False)
     grid = ts.read_grid(path, columns={column: "unit"})
     data = grid.dataset("null")
     assert data.units == ("007", "1e5", "NA")
-    assert data.clusters == ("01", "None", "01")
+    assert data.clusters == ("01", "02", "01")
 
 
 def test_seeds_are_ordered_as_numbers(tmp_path: Path) -> None:

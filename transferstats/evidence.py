@@ -96,7 +96,7 @@ def evaluate(grid: TransferGrid, smallest: float, *, conf_level: float = 0.95) -
         claims=tuple(_claims(answers, grid, conf_level)),
         datasets=tuple(_describe(ask, data, comparisons.get(data.name)) for data in grid.datasets),
         certificates=grid.certificates,
-        provenance=grid.provenance,
+        provenance=grid.described_provenance,
     )
 
 

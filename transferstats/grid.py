@@ -15,6 +15,7 @@ import pandas as pd
 
 from transferstats.arrays import FloatArray
 from transferstats.errors import DataError, DesignError
+from transferstats.labels import with_own_clusters
 from transferstats.path_losses import PathLosses
 
 SCORED = "error"
@@ -35,7 +36,8 @@ class DatasetLosses:
 
     Attributes
     ----------
-    seeds: K labels. units: N labels. clusters: N labels (equal label = dependent units).
+    seeds: K labels. units: N labels. clusters: N labels (equal label = dependent units); a unit without one (None,
+        NaN, or a word for them) is given a cluster of its own.
     tokens: (N,) tokens behind each unit's mean loss, the weight of the unit.
     losses: name, of :data:`LOSSES` -> (K, N, L, L), mean loss of lens s on layer t over the unit, in the unit of
         the grid; disagreement is a share, 0 to 1.
@@ -48,6 +50,7 @@ class DatasetLosses:
     training_rows: (K,) rows that the lenses of each seed were fitted to; empty where nobody recorded them.
     own_lenses: every unit was scored with lenses trained for it alone (a subject with its own decoders): K is 1,
         and what varies between units includes what varies between trainings.
+    unclustered: number of units that had no cluster label.
     """
 
     name: str
@@ -62,6 +65,7 @@ class DatasetLosses:
     own_lenses: bool = False
     sets: Mapping[str, DatasetLosses] = field(default_factory=dict)
     training_rows: tuple[float, ...] = ()
+    unclustered: int = 0
 
     def __post_init__(self) -> None:
         n_units = len(self.units)
@@ -71,6 +75,9 @@ class DatasetLosses:
             raise DataError(f"dataset {self.name!r} has no losses")
         if len(self.clusters) != n_units or self.tokens.shape != (n_units,):
             raise DataError(f"dataset {self.name!r}: units, clusters and tokens differ in length")
+        clusters, unlabelled = with_own_clusters(self.clusters, self.units)
+        object.__setattr__(self, "clusters", clusters)
+        object.__setattr__(self, "unclustered", self.unclustered + unlabelled)
         if not np.isfinite(self.tokens).all() or (self.tokens <= 0).any():
             raise DataError(f"dataset {self.name!r}: token counts must be positive and finite")
         _check_losses(self)
@@ -202,6 +209,16 @@ class TransferGrid:
         """Unit of the loss that is analysed, and so of its penalties."""
         return self.unit_of()
 
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What a reader of these numbers should know: what was done to them, and what was not said of them."""
+        return (*self.provenance.get("caveats", ()), *filter(None, map(_unclustered, self.datasets)))
+
+    @property
+    def described_provenance(self) -> Mapping[str, Any]:
+        """The provenance with all caveats, for results that outlive the grid."""
+        return {**self.provenance, "caveats": list(self.caveats)} if self.caveats else self.provenance
+
     def unit_of(self, loss: str | None = None) -> str:
         """Unit of a loss, the grid's own by default; disagreement is counted: a share of what was scored."""
         if (loss or self.loss) != DISAGREEMENT:
@@ -291,6 +308,16 @@ class TransferGrid:
     def to_frame(self) -> pd.DataFrame:
         """Long table, one row a (dataset, seed, unit, source, target): reads back with ``read_grid``."""
         return pd.concat([_long_frame(data, self.layers) for data in self.datasets], ignore_index=True)
+
+
+def _unclustered(data: DatasetLosses) -> str:
+    """How many units of a dataset had no cluster label, in words; empty where all had."""
+    if not data.unclustered:
+        return ""
+    return (
+        f"dataset {data.name!r}: {data.unclustered} of {len(data.units)} units have no cluster label, and each of "
+        "them counts as a cluster of its own"
+    )
 
 
 EVERY = slice(None)

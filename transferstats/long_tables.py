@@ -54,7 +54,7 @@ def losses_from_frame(
         name=name,
         seeds=tuple(str(seed) for seed in seeds),
         units=tuple(str(unit) for unit in units),
-        clusters=tuple(str(cluster) for cluster in clusters),
+        clusters=tuple(clusters),
         tokens=np.asarray(tokens, dtype=np.float64),
         losses=losses,
         own_lenses=own_lenses,

@@ -14,12 +14,11 @@ from transferstats.foreign.conversion import LN2, PER_BYTE, Conversion, error_of
 from transferstats.foreign.coordinates import as_indices
 from transferstats.foreign.generalization import NO_SEEDS
 from transferstats.grid import DISAGREEMENT, LOSSES, SCORED, TransferGrid
+from transferstats.labels import MISSING
 from transferstats.long_tables import losses_from_frame
 
 NAMES: tuple[str, ...] = ("dataset", "seed", "unit", "cluster", "replicate")
 """Columns that hold names: read as text, so that "007" stays "007" and a unit may be called "NA"."""
-
-MISSING: tuple[str, ...] = ("", "NA", "NaN", "nan", "N/A", "null", "None")
 
 EVERYTHING = "all units together"
 """Name of the only unit of a table of means."""

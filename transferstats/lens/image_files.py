@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from transferstats.errors import DataError, DependencyError
+from transferstats.labels import is_missing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -106,6 +107,8 @@ def read_npz(path: Path) -> RawImages:
         raise DataError(f"{path.name}: labels are {labels.dtype} of shape {labels.shape}; need integers (N,)")
     if images.dtype.kind == "f":
         images = images.astype(np.float32)
+    if "clusters" in arrays:
+        _refuse_unclustered(path, arrays["clusters"])
     names = {name: _names(path, name, arrays[name]) for name in ("units", "clusters", "classes") if name in arrays}
     return RawImages(images[:, None] if images.ndim == 3 else images, labels.astype(np.int64), **names)
 
@@ -114,6 +117,16 @@ def _names(path: Path, name: str, values: npt.NDArray[Any]) -> tuple[str, ...]:
     if values.ndim != 1:
         raise DataError(f"{path.name}: {name} have shape {values.shape}; need one dimension")
     return tuple(str(value) for value in values.tolist())
+
+
+def _refuse_unclustered(path: Path, clusters: npt.NDArray[Any]) -> None:
+    """Images without a cluster would all become one: NumPy writes NaN and None as words."""
+    missing = [index for index, label in enumerate(clusters.ravel().tolist()) if is_missing(label)]
+    if missing:
+        raise DataError(
+            f"{path.name}: {len(missing)} images have no cluster label, the first is image {missing[0]}; give "
+            "each of them a cluster of its own, or leave out the clusters"
+        )
 
 
 def pictures(folder: Path) -> Iterator[Path]:

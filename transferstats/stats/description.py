@@ -45,7 +45,6 @@ def describe(grid: TransferGrid, *, conf_level: float = 0.95) -> Description:
     """
     names = SUMMARY if grid.n_layers > 2 else SUMMARY[:-1]
     matrices = [mean_penalty(one.penalty(grid.loss), one.tokens / one.tokens.mean()) for one in grid.datasets]
-    caveats = grid.provenance.get("caveats", ())
     return Description(
         subject=grid.subject,
         layers=grid.layers,
@@ -56,7 +55,7 @@ def describe(grid: TransferGrid, *, conf_level: float = 0.95) -> Description:
         ),
         matrix=np.mean(matrices, axis=0),
         summary=tuple(estimate(grid, name, conf_level=conf_level) for name in names),
-        caveats=tuple(str(text) for text in caveats),
+        caveats=grid.caveats,
         unsupported=tuple(unsupported(grid)),
     )
 

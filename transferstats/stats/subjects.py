@@ -102,7 +102,7 @@ def compare_subjects(
         smallest=float(smallest),
         conf_level=level,
         claims=tuple(_adjusted(rows, level)),
-        provenance={grid.subject: grid.provenance for grid in grids},
+        provenance={grid.subject: grid.described_provenance for grid in grids},
     )
 
 
