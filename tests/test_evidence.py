@@ -468,15 +468,20 @@ def test_some_seeds_only() -> None:
         grid.with_seeds(["seed 1"], ["4"])
 
 
-def test_slopes_over_every_fourth_layer_say_so() -> None:
-    """A slope per layer used is not one per layer of the network."""
-    grid = replace(make_grid(), provenance={"study": {"subject": {"name": "a", "every": 4}}})
-    said = {
-        claim.key
-        for claim in ts.evaluate(grid, SMALLEST).claims
-        if any("per layer used, of which the network has 4 times as many" in text for text in claim.caveats)
-    }
-    assert said == {"C1", "C5", "C8"}
+def test_slopes_over_every_fourth_layer_are_per_layer_of_the_network() -> None:
+    """Not per layer used, of which there are fewer: the note says so, and no claim has to."""
+    grid = make_grid()
+    skipping = replace(grid, layers=tuple(str(4 * layer) for layer in range(grid.n_layers)))
+    full, some = (
+        {claim.key: claim.estimate for claim in ts.evaluate(one, SMALLEST).claims} for one in (grid, skipping)
+    )
+    for key in ("C1", "C5", "C8"):
+        one, other = full[key], some[key]
+        assert one is not None
+        assert other is not None
+        assert float(other.estimate) == pytest.approx(float(one.estimate) / 4, rel=1e-12)
+        assert other.unit == "nats/token per layer"
+    assert any("own numbers (0, 4, 8" in text for text in ts.describe(skipping).caveats)
 
 
 def test_some_datasets_only(small_grid: TransferGrid) -> None:

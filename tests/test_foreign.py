@@ -186,10 +186,10 @@ def test_times_name_the_layers() -> None:
     grid = ts.read_grid(frame.sample(frac=1, random_state=1))
     assert grid.layers == ("-0.1", "0", "0.1")
     assert np.array_equal(grid.datasets[0].losses["kl"], kl_of())
-    assert "distances count steps of 0.1" in grid.provenance["caveats"][-1]
+    assert "distances count steps of 0.1" in grid.caveats[-1]
     uneven = ts.read_grid(frame.replace({"source": {0.1: 0.5}, "target": {0.1: 0.5}}))
-    assert "steps from 0.1 to 0.5" in uneven.provenance["caveats"][-1]
-    with pytest.raises(DataError, match="indices in the order of depth"):
+    assert "steps from 0.1 to 0.5" in uneven.caveats[-1]
+    with pytest.raises(DataError, match="order of depth cannot be told"):
         ts.read_grid(frame.assign(source="mixed3a"))
     frame.loc[7, "target"] = math.nan
     with pytest.raises(DataError, match="1 rows have no target, the first is row 7"):

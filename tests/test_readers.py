@@ -189,10 +189,6 @@ REFUSED: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
         lambda f: f[f["target"] < 2],
         r"not square; layers \[2\] appear only as source or only as target",
     ),
-    "gap in the layers": (
-        lambda f: f.replace({"source": {2: 7}, "target": {2: 7}}),
-        r"layer indices 0\.\.L-1, without gaps",
-    ),
     "one layer": (lambda f: f[(f["source"] == 0) & (f["target"] == 0)], r"transfer needs at least 2 layers"),
     "negative size": (lambda f: f.assign(n=-f["n"]), r"token counts must be positive and finite"),
     "size zero": (lambda f: f.assign(n=0), r"token counts must be positive and finite"),

@@ -10,12 +10,13 @@ import numpy.typing as npt
 import pandas as pd
 from formulaic import Formula
 
+from transferstats.distance import Distance
 from transferstats.errors import DesignError
 from transferstats.grid import TransferGrid
 from transferstats.results import DecayFit, DecayFits, RegressionFit
 from transferstats.stats.curves import fitted_values
 from transferstats.stats.decay import mean_cells
-from transferstats.stats.decay_terms import DecayStatistic, resolve_distance
+from transferstats.stats.decay_terms import DecayStatistic
 from transferstats.stats.families import find_family
 from transferstats.stats.regression import cell_columns, model_matrix
 
@@ -25,7 +26,7 @@ SAME_FIT = 1e-6
 
 @singledispatch
 def augment(
-    x: object, grid: TransferGrid, *, loss: str | None = None, distance: str | npt.ArrayLike | None = None
+    x: object, grid: TransferGrid, *, loss: str | None = None, distance: Distance | None = None
 ) -> pd.DataFrame:
     """The cells behind a fitted model, each with its fitted value and residual.
 
@@ -52,7 +53,7 @@ def augment(
 
 @augment.register
 def _decay_fits(
-    x: DecayFits, grid: TransferGrid, *, loss: str | None = None, distance: str | npt.ArrayLike | None = None
+    x: DecayFits, grid: TransferGrid, *, loss: str | None = None, distance: Distance | None = None
 ) -> pd.DataFrame:
     frames = [augment(fit, grid, loss=loss, distance=distance) for fit in x]
     return pd.concat(frames, ignore_index=True)
@@ -60,11 +61,11 @@ def _decay_fits(
 
 @augment.register
 def _decay_fit(
-    x: DecayFit, grid: TransferGrid, *, loss: str | None = None, distance: str | npt.ArrayLike | None = None
+    x: DecayFit, grid: TransferGrid, *, loss: str | None = None, distance: Distance | None = None
 ) -> pd.DataFrame:
     if distance is None and x.distance == "custom":
         raise DesignError("this fit used a distance matrix of its own: pass it again with distance=")
-    lengths = resolve_distance(grid.n_layers, x.distance if distance is None else distance)
+    lengths = grid.scale(x.distance if distance is None else distance)
     single = _single(grid, x.dataset, loss)
     centre = mean_cells(single, 0)
     statistic = DecayStatistic(x.family, x.direction, lengths)
@@ -82,14 +83,14 @@ def _decay_fit(
 
 @augment.register
 def _regression(
-    x: RegressionFit, grid: TransferGrid, *, loss: str | None = None, distance: str | npt.ArrayLike | None = None
+    x: RegressionFit, grid: TransferGrid, *, loss: str | None = None, distance: Distance | None = None
 ) -> pd.DataFrame:
     frames = list(_regressions(x, grid, loss, "index" if distance is None else distance))
     return pd.concat(frames, ignore_index=True)
 
 
 def _regressions(
-    x: RegressionFit, grid: TransferGrid, loss: str | None, distance: str | npt.ArrayLike
+    x: RegressionFit, grid: TransferGrid, loss: str | None, distance: Distance
 ) -> Iterator[pd.DataFrame]:
     for one in x.estimates[: len(x.r_squared)]:  # the average over datasets, where there is one, has no cells
         single = _single(grid, one.dataset, loss)

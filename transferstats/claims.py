@@ -198,7 +198,7 @@ def loss_falls(ask: Ask) -> Iterator[Answer]:
     claim = Statement(
         key="C1",
         title="Own-lens loss falls with depth",
-        estimand="least-squares slope of the own-lens loss on the layer index",
+        estimand="least-squares slope of the own-lens loss on the layer number",
     )
     for one in depth_trend(ask.grid, conf_level=ask.conf_level):
         yield claim.answer(one, _directional(one, ask, -1), caveats=(PRINCIPLE,))

@@ -153,9 +153,6 @@ def _caveats(one: Answer, grid: TransferGrid, p_adjusted: float, conf_level: flo
     seeds = min(len(data.seeds) for data in grid.datasets)
     if seeds < FEW_SEEDS:
         yield f"{seeds} seeds: valid, but wide"
-    every = grid.provenance.get("study", {}).get("subject", {}).get("every", 1)
-    if every > 1 and one.estimate is not None and one.estimate.unit.endswith("per layer"):
-        yield f"per layer used, of which the network has {every} times as many"
     yield from _certificate_caveats(one, grid)
 
 

@@ -14,8 +14,15 @@ import numpy as np
 import pandas as pd
 
 from transferstats.arrays import FloatArray
+from transferstats.distance import (
+    Distance,
+    distance_note,
+    layer_positions,
+    scale_of,
+    written_layers,
+)
 from transferstats.errors import DataError, DesignError
-from transferstats.labels import with_own_clusters
+from transferstats.labels import unclustered_note, with_own_clusters
 from transferstats.path_losses import PathLosses
 
 SCORED = "error"
@@ -161,7 +168,8 @@ class TransferGrid:
     Attributes
     ----------
     subject: name of the network.
-    layers: L names, in order of depth; layer l is the input of block l.
+    layers: L names, in order of depth; layer l is the input of block l. Distances are differences of the whole
+        numbers in these names where each has one, else steps in their order.
     datasets: one :class:`DatasetLosses` each.
     loss: the loss that statistics use unless told otherwise, one of :data:`LOSSES`.
     unit: of kl and ce ("nats/token", "nats/image", "bits/byte"), or the score that "error" is made of;
@@ -212,7 +220,18 @@ class TransferGrid:
     @property
     def caveats(self) -> tuple[str, ...]:
         """What a reader of these numbers should know: what was done to them, and what was not said of them."""
-        return (*self.provenance.get("caveats", ()), *filter(None, map(_unclustered, self.datasets)))
+        alone = (unclustered_note(one.name, one.unclustered, len(one.units)) for one in self.datasets)
+        found = (*alone, distance_note(self.layers))
+        return (*self.provenance.get("caveats", ()), *filter(None, found))
+
+    @property
+    def positions(self) -> tuple[float, ...]:
+        """(L,) where the layers lie: their own numbers, or their places in the list where names hold none."""
+        return layer_positions(self.layers)
+
+    def scale(self, distance: Distance | None = None) -> Distance:
+        """The distance asked for, between these layers: "index" (the default), "depth", or the checked matrix."""
+        return scale_of(self.layers, distance)
 
     @property
     def described_provenance(self) -> Mapping[str, Any]:
@@ -310,16 +329,6 @@ class TransferGrid:
         return pd.concat([_long_frame(data, self.layers) for data in self.datasets], ignore_index=True)
 
 
-def _unclustered(data: DatasetLosses) -> str:
-    """How many units of a dataset had no cluster label, in words; empty where all had."""
-    if not data.unclustered:
-        return ""
-    return (
-        f"dataset {data.name!r}: {data.unclustered} of {len(data.units)} units have no cluster label, and each of "
-        "them counts as a cluster of its own"
-    )
-
-
 EVERY = slice(None)
 
 
@@ -368,14 +377,15 @@ def _some_seeds(data: DatasetLosses, names: Sequence[str], what: str) -> Dataset
 def _long_frame(data: DatasetLosses, layers: tuple[str, ...]) -> pd.DataFrame:
     sizes = (len(data.seeds), len(data.units), len(layers), len(layers))
     seed, unit, source, target = (index.ravel() for index in np.indices(sizes))
+    names = written_layers(layers)
     columns: dict[str, Any] = {
         "dataset": data.name,
         "seed": np.asarray(data.seeds, dtype=object)[seed],
         "unit": np.asarray(data.units, dtype=object)[unit],
         "cluster": np.asarray(data.clusters, dtype=object)[unit],
         "n": data.tokens[unit],
-        "source": source,
-        "target": target,
+        "source": names[source],
+        "target": names[target],
     }
     columns.update({name: values.ravel() for name, values in data.losses.items()})
     return pd.DataFrame(columns)

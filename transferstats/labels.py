@@ -16,6 +16,16 @@ def is_missing(label: Any) -> bool:
     return bool(pd.isna(label)) or str(label).strip() in MISSING
 
 
+def unclustered_note(dataset: str, missing: int, n_units: int) -> str:
+    """How many units of a dataset had no cluster label, in words; empty where all had one."""
+    if not missing:
+        return ""
+    return (
+        f"dataset {dataset!r}: {missing} of {n_units} units have no cluster label, and each of them counts as a "
+        "cluster of its own"
+    )
+
+
 def with_own_clusters(clusters: Sequence[Any], units: Sequence[str]) -> tuple[tuple[str, ...], int]:
     """Clusters as text, each unit without a label in one of its own, and the number of those units.
 

@@ -122,14 +122,20 @@ def _refuse_duplicates(frame: pd.DataFrame, name: str) -> None:
         )
 
 
-def _count_layers(frame: pd.DataFrame, name: str) -> int:
-    sources, targets = set(frame["source"]), set(frame["target"])
+def refuse_not_square(frame: pd.DataFrame, name: str) -> None:
+    """DataError where a layer, whatever it is called, is only a source or only a target."""
+    sources, targets = set(frame["source"].dropna()), set(frame["target"].dropna())
     if sources != targets:
         odd = sorted(sources.symmetric_difference(targets), key=str)[:5]
         raise DataError(
             f"dataset {name!r}: the loss matrix is not square; layers {odd} appear only as source or only "
             "as target"
         )
+
+
+def _count_layers(frame: pd.DataFrame, name: str) -> int:
+    refuse_not_square(frame, name)
+    sources = set(frame["source"])
     if sources != set(range(len(sources))):
         raise DataError(f"dataset {name!r}: source and target must be layer indices 0..L-1, without gaps")
     return len(sources)

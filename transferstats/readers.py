@@ -295,10 +295,7 @@ def _similarities(group: list[StoredCell]) -> dict[str, Any]:
 
 def _provenance(study: Mapping[str, Any], stored: list[StoredCell]) -> dict[str, Any]:
     versions = {tuple(sorted(cell.versions.items())) for cell in stored}
-    every = study["subject"].get("every", 1)
-    skipped = f"Only one layer in {every} was used: a layer distance of 1 is {every} layers of the network."
     return {
-        **({"caveats": [skipped]} if every > 1 else {}),
         "study": dict(study),
         "cells": [cell.key for cell in stored],
         "datasets": sorted({(c.config["dataset"]["name"], c.config["dataset"]["fingerprint"]) for c in stored}),

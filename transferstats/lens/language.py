@@ -202,7 +202,7 @@ class LanguageSource:
     Attributes
     ----------
     source: as in :func:`load_language_model`.
-    every: only every n-th layer, from the first on; a layer distance of 1 is then n layers of the network.
+    every: only every n-th layer, from the first on; layer distances stay those of the network.
     """
 
     source: str

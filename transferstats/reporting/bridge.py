@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from functools import singledispatch
 
-import numpy.typing as npt
 import pandas as pd
 
 from transferstats.augmentation import augment
+from transferstats.distance import Distance
 from transferstats.grid import TransferGrid
 from transferstats.reporting.figures_null import null_frame
 from transferstats.reporting.pictures import pictures
@@ -22,7 +22,7 @@ def glance_csv(x: Result) -> str:
     return to_r_csv(x.glance())
 
 
-def augment_csv(x: object, grid: TransferGrid, loss: str | None, distance: npt.ArrayLike | None) -> str:
+def augment_csv(x: object, grid: TransferGrid, loss: str | None, distance: Distance | None) -> str:
     """``augment(x, grid)``."""
     return to_r_csv(augment(x, grid, loss=loss, distance=distance))
 

@@ -104,7 +104,7 @@ def _description(x: Description) -> Figure:
 @figure.register(DecayFit)
 def _decay_fit(x: DecayFit) -> Figure:
     label = f"penalty, {formats.legible(x.unit)}"
-    return draw_distance(None, None, {x.family: x}, n_layers=2, label=label, banded=x.family)
+    return draw_distance(None, None, {x.family: x}, layers=(), label=label, banded=x.family)
 
 
 @figure.register(DecayFits)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transferstats.arrays import FloatArray
+from transferstats.distance import layer_distance, layer_positions, off_diagonal
 from transferstats.reporting import formats, wording
 from transferstats.reporting.canvas import (
     BAND,
@@ -42,7 +43,7 @@ def draw_distance(
     distances: Estimate | None,
     fits: Mapping[str, DecayFit],
     *,
-    n_layers: int,
+    layers: tuple[str, ...],
     label: str,
     banded: str = "",
 ) -> Figure:
@@ -52,11 +53,11 @@ def draw_distance(
         axes = figure.add_subplot()
         scale = {fit.distance for fit in fits.values()} or {"index"}
         if cells is not None and scale <= {"index", "depth"}:
-            _cell_points(axes, cells, n_layers, per_depth=scale == {"depth"})
+            _cell_points(axes, cells, layers, per_depth=scale == {"depth"})
         for number, (name, fit) in enumerate(list(fits.items())[:MOST_FAMILIES]):
             _family(axes, fit, number, band=name == banded)
         if distances is not None and scale == {"index"}:
-            _means(axes, np.arange(1, len(distances.terms) + 1), distances)
+            _means(axes, wording.distances_of(distances), distances)
         elif fits:
             curve = next(iter(fits.values())).curves[0]
             _means(axes, curve.observed_distance, curve.observed)
@@ -69,13 +70,13 @@ def draw_distance(
     return figure
 
 
-def _cell_points(axes: Axes, cells: Estimate, n_layers: int, *, per_depth: bool) -> None:
-    source, target = np.nonzero(~np.eye(n_layers, dtype=bool))
+def _cell_points(axes: Axes, cells: Estimate, layers: tuple[str, ...], *, per_depth: bool) -> None:
+    source, target = np.nonzero(off_diagonal(len(layers)))
     if len(source) != cells.estimate.size:
         return
-    steps = np.abs(target - source).astype(float)
-    forward = target > source
-    width = 1.0 / (n_layers - 1) if per_depth else 1.0
+    matrix = layer_distance(layer_positions(layers))
+    steps, forward = matrix[source, target], target > source
+    width = 1.0 / matrix.max() if per_depth else 1.0
     for chosen, shift, colour, marker, name in (
         (forward, -0.13, BLUE, "o", "cell, forward"),
         (~forward, 0.13, ORANGE, "^", "cell, backward"),

@@ -52,12 +52,12 @@ def draw_lines(x: SubjectComparison, name: str, *, label: str) -> Figure:
         for number, one in enumerate(x.subjects):
             estimate = one.distances if name == "distance" else one.depth
             values = np.atleast_1d(estimate.estimate)
-            steps = np.arange(values.size) + (1 if name == "distance" else 0)
+            depths = wording.relative_depths(one, name)
             low, high = values - np.atleast_1d(estimate.conf_low), np.atleast_1d(estimate.conf_high) - values
             colour, dash, marker = SERIES[number % len(SERIES)]
             axes.errorbar(
                 # A small shift keeps intervals of the same depth apart.
-                steps / (len(one.layers) - 1) + 0.008 * number,
+                depths + 0.008 * number,
                 values,
                 yerr=(np.nan_to_num(low), np.nan_to_num(high)),
                 color=colour,

@@ -191,9 +191,7 @@ def _distance(x: Evidence, data: DatasetEvidence, tail: str) -> Picture:
         title=f"Penalty against distance, {formats.legible(data.dataset)}",
         caption=captions.distance(x, data, fits, banded),
         alt=captions.distance_alt(data, fits),
-        draw=lambda: draw_distance(
-            data.cells, data.distances, fits, n_layers=len(x.layers), label=label, banded=banded
-        ),
+        draw=lambda: draw_distance(data.cells, data.distances, fits, layers=x.layers, label=label, banded=banded),
         data=pd.concat(frames, ignore_index=True),
     )
 

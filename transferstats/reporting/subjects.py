@@ -249,9 +249,8 @@ def _lines_frame(x: SubjectComparison, name: str) -> pd.DataFrame:
     frames = []
     for one in x.subjects:
         estimate = one.distances if name == "distance" else one.depth
-        steps = np.arange(len(estimate.terms)) + (1 if name == "distance" else 0)
-        frame = estimate.tidy()
-        frames.append(frame.assign(subject=one.subject, relative_depth=steps / (len(one.layers) - 1)))
+        depths = wording.relative_depths(one, name)
+        frames.append(estimate.tidy().assign(subject=one.subject, relative_depth=depths))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+import numpy as np
+import numpy.typing as npt
+
+from transferstats.distance import layer_positions
 from transferstats.lens_sets import BESIDE, split_name
 from transferstats.reporting.formats import count, legible, number, plural, trimmed, with_interval
-from transferstats.results import AVERAGE, DatasetEvidence, Estimate, TrainingPath
+from transferstats.results import AVERAGE, DatasetEvidence, Estimate, SubjectSummary, TrainingPath
 from transferstats.results.gain import NOTHING
 
 TERMS: Mapping[str, str] = MappingProxyType(
@@ -99,6 +103,19 @@ def standing(x: TrainingPath) -> str:
         f"{text}: on this fold, at a mean held-out kl of {number(x.kept_kl)}, their mean penalty was {value} "
         f"{legible(x.kept.unit)} {limits}."
     )
+
+
+def distances_of(means: Estimate) -> list[float]:
+    """Layer distances that the terms of means by distance name: "distance 4"."""
+    return [float(term.removeprefix("distance ")) for term in means.terms]
+
+
+def relative_depths(one: SubjectSummary, name: str) -> npt.NDArray[np.float64]:
+    """What stands on the axis of "distance" or "depth": as a share of the whole depth, first layer 0, last 1."""
+    places = np.asarray(layer_positions(one.layers))
+    if name == "distance":
+        return np.asarray(np.asarray(distances_of(one.distances)) / np.ptp(places))
+    return np.asarray((places - places[0]) / (places[-1] - places[0]))
 
 
 def term_name(term: str) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from transferstats.arrays import FloatArray
+from transferstats.distance import Distance
 from transferstats.errors import DesignError, UncertaintyWarning
 from transferstats.results.estimate import Estimate
 from transferstats.stats.crossed import Labels, VarianceParts, assemble
@@ -107,7 +108,7 @@ def bootstrap_estimate(
     conf_level: float = 0.95,
     weights: npt.ArrayLike | None = None,
     scale: str = "identity",
-    distance: npt.ArrayLike | None = None,
+    distance: Distance | None = None,
     unit: str = "nats/token",
 ) -> Estimate:
     """Bootstrap a statistic of the mean penalty over seeds and units; the result keeps its replicates.

@@ -16,9 +16,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from transferstats.arrays import FloatArray
+from transferstats.distance import Distance
 from transferstats.errors import DesignError
 from transferstats.grid import DatasetLosses, TransferGrid
 from transferstats.results.calibration import NullCalibration
@@ -45,7 +45,7 @@ def null_calibration(
     loss: str | None = None,
     conf_level: float = 0.95,
     cluster: bool = True,
-    distance: npt.ArrayLike | None = None,
+    distance: Distance | None = None,
 ) -> NullCalibration:
     """The excess of the null replicates over the null of another one: 0 if the null is right here.
 
@@ -68,7 +68,11 @@ def null_calibration(
                     sample.losses, weights=sample.weights, unit=grid.unit_of(loss), layers=terms
                 )
             return influence_table(
-                sample.losses, statistic, weights=sample.weights, distance=distance, unit=grid.unit_of(loss)
+                sample.losses,
+                statistic,
+                weights=sample.weights,
+                distance=grid.scale(distance),
+                unit=grid.unit_of(loss),
             )
 
         one, other = influence(above), influence(below)

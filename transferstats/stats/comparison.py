@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats as scipy_stats
 from statsmodels.stats.meta_analysis import combine_effects
 
+from transferstats.distance import Distance
 from transferstats.errors import DesignError
 from transferstats.grid import TransferGrid
 from transferstats.results.comparison import Comparison, MetaAnalysis
@@ -38,7 +38,7 @@ def compare(
     conf_level: float = 0.95,
     scale: str = "identity",
     cluster: bool = True,
-    distance: npt.ArrayLike | None = None,
+    distance: Distance | None = None,
 ) -> Comparison:
     """Difference (or ratio) of the same statistic between two subjects.
 
@@ -76,8 +76,10 @@ def compare(
             for grid, name in ((first, one), (second, other))
         ]
         tables = [
-            influence_table(sample.losses, statistic, weights=sample.weights, distance=distance, unit=unit)
-            for sample, unit in zip(samples, units, strict=True)
+            influence_table(
+                sample.losses, statistic, weights=sample.weights, distance=grid.scale(distance), unit=unit
+            )
+            for grid, sample, unit in zip((first, second), samples, units, strict=True)
         ]
         for side, sample, table in zip(sides, samples, tables, strict=True):
             labels = labels_of(table, sample.note, dataset=sample.name)

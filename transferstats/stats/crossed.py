@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from transferstats.arrays import FloatArray
+from transferstats.distance import Distance
 from transferstats.errors import DesignError, UncertaintyWarning
 from transferstats.results.estimate import Estimate
 from transferstats.results.estimates import AVERAGE
@@ -185,7 +186,7 @@ def crossed_estimate(
     conf_level: float = 0.95,
     weights: npt.ArrayLike | None = None,
     scale: str = "identity",
-    distance: npt.ArrayLike | None = None,
+    distance: Distance | None = None,
     unit: str = "nats/token",
 ) -> Estimate:
     """Estimate a statistic of the mean penalty matrix, for new seeds and new units, with the same layers.
@@ -220,7 +221,7 @@ def crossed_piece(
     statistic: StatisticLike,
     *,
     weights: npt.ArrayLike | None = None,
-    distance: npt.ArrayLike | None = None,
+    distance: Distance | None = None,
     unit: str = "nats/token",
 ) -> Piece:
     """What :func:`crossed_estimate` does, short of the interval, so that pieces can be averaged or compared."""
@@ -240,7 +241,7 @@ def jackknife_seed_variance(
     statistic: StatisticLike,
     *,
     weights: npt.ArrayLike | None = None,
-    distance: npt.ArrayLike | None = None,
+    distance: Distance | None = None,
 ) -> FloatArray:
     """(m,) delete-one-seed jackknife variance; equal to A for linear statistics. Needs K >= 2.
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from transferstats.arrays import FloatArray
+from transferstats.distance import Distance, distance_name
 from transferstats.errors import DesignError
 from transferstats.grid import TransferGrid
 from transferstats.results.decay import CurveFit, DecayCurve, DecayFit, DecayFits
@@ -34,7 +34,6 @@ from transferstats.stats.decay_terms import (
     DecayStatistic,
     Side,
     Term,
-    resolve_distance,
 )
 from transferstats.stats.estimation import estimate
 from transferstats.stats.families import Family, find_family
@@ -54,7 +53,7 @@ def fit_decay(
     family: str = "saturating",
     *,
     direction: str = "both",
-    distance: str | npt.ArrayLike = "index",
+    distance: Distance = "index",
     loss: str | None = None,
     method: Bootstrap | None = None,
     conf_level: float = 0.95,
@@ -91,8 +90,7 @@ def fit_decay(
     """
     if scale not in ("log", "identity"):
         raise DesignError(f"unknown scale {scale!r}: use 'log' or 'identity'")
-    resolved = distance if isinstance(distance, str) else resolve_distance(grid.n_layers, distance)
-    statistic = DecayStatistic(find_family(family).name, direction, resolved)
+    statistic = DecayStatistic(find_family(family).name, direction, grid.scale(distance))
     chosen = grid if loss is None else grid.with_loss(loss)
     ask = Question(chosen, method, conf_level)
     terms, average = _term_estimates(ask, statistic, scale)
@@ -139,7 +137,7 @@ def _assemble(
         family=family.name,
         label=family.label,
         direction=statistic.direction,
-        distance=_distance_name(statistic),
+        distance=distance_name(statistic.distance),
         dataset=grid.datasets[index].name,
         estimates=tuple(_explained(one, flags) for one in estimates),
         curves=curves,
@@ -160,10 +158,6 @@ def _explained(one: Estimate, flags: tuple[str, ...]) -> Estimate:
         return one
     reasons = [flag for flag in flags if " bound: " in flag]
     return replace(one, note="; ".join([*reasons, one.note]))
-
-
-def _distance_name(statistic: DecayStatistic) -> str:
-    return statistic.distance if isinstance(statistic.distance, str) else "custom"
 
 
 def summarise(
@@ -210,7 +204,7 @@ def _term_estimates(
         for index, term in enumerate(wanted):
             note = "not positive, so its interval is on the identity scale"
             note = note if scale == "log" and term.monomial and not on_log else ""
-            unit = term.unit(ask.grid.loss_unit, DISTANCE_UNITS[_distance_name(statistic)])
+            unit = term.unit(ask.grid.loss_unit, DISTANCE_UNITS[distance_name(statistic.distance)])
             done[term.name] = [split_term(one, index, term, unit=unit, note=note) for one in joint]
             if on_log:
                 done[term.name] = [from_log(one, term) for one in done[term.name]]

@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from transferstats.arrays import FloatArray
-from transferstats.distance import off_diagonal
+from transferstats.distance import Distance, distance_name, off_diagonal
 from transferstats.errors import DataError, DesignError
 from transferstats.grid import TransferGrid
 from transferstats.results.decay import DecayComparison, DecayComparisons
 from transferstats.stats.bootstrap import DEFAULT_PLAN, Bootstrap
 from transferstats.stats.curves import FEW_DISTANCES, fitted_values, information_criterion
 from transferstats.stats.decay import mean_cells, summarise
-from transferstats.stats.decay_terms import Side, decay_sides, resolve_distance
+from transferstats.stats.decay_terms import Side, decay_sides
 from transferstats.stats.estimation import estimate
 from transferstats.stats.families import FAMILIES, Family, find_family, predict
 from transferstats.stats.projection import BatchFit, reduce_points, require_distances, solve
@@ -40,7 +40,7 @@ def compare_decay(
     families: Sequence[str] = tuple(FAMILIES),
     *,
     direction: str = "both",
-    distance: str | npt.ArrayLike = "index",
+    distance: Distance = "index",
     loss: str | None = None,
     method: Bootstrap | None = DEFAULT_PLAN,
 ) -> DecayComparisons:
@@ -57,7 +57,7 @@ def compare_decay(
     DesignError: unknown or repeated families, or fewer distinct distances than one of them needs.
     """
     chosen = grid if loss is None else grid.with_loss(loss)
-    resolved = distance if isinstance(distance, str) else resolve_distance(grid.n_layers, distance)
+    resolved = chosen.scale(distance)
     comparisons = []
     for index, (data, sample) in enumerate(zip(chosen.datasets, samples_of(chosen, None), strict=True)):
         replicates = None
@@ -79,7 +79,7 @@ def compare_curves(
     families: Sequence[str] = tuple(FAMILIES),
     *,
     direction: str = "both",
-    distance: str | npt.ArrayLike = "index",
+    distance: Distance = "index",
     replicates: npt.ArrayLike | None = None,
 ) -> DecayComparison:
     """Compare decay families on one (L, L) mean penalty matrix.
@@ -105,7 +105,7 @@ def compare_curves(
         n_failed=n_failed,
         dataset="",
         direction=direction,
-        distance=distance if isinstance(distance, str) else "custom",
+        distance=distance_name(distance),
         n_cells=sum(len(side.cells) for side in sides),
         n_distances=len(np.unique(np.concatenate([side.points.x for side in sides]))),
         n_seeds=0,
@@ -117,7 +117,7 @@ def compare_curves(
 
 
 def _check_input(
-    penalty: npt.ArrayLike, families: Sequence[str], direction: str, distance: str | npt.ArrayLike
+    penalty: npt.ArrayLike, families: Sequence[str], direction: str, distance: Distance
 ) -> tuple[FloatArray, tuple[str, ...], tuple[Side, ...]]:
     """The matrix, the names of the families and the sides of the fit."""
     matrix = np.asarray(penalty, dtype=np.float64)
@@ -127,8 +127,7 @@ def _check_input(
     names = tuple(find_family(name).name for name in families)
     if len(set(names)) != len(names) or not names:
         raise DesignError(f"families must be named once each, got {list(names)}")
-    resolved = distance if isinstance(distance, str) else resolve_distance(len(matrix), distance)
-    sides = decay_sides(len(matrix), direction, resolved)
+    sides = decay_sides(len(matrix), direction, distance)
     for name in names:
         for side in sides:
             require_distances(find_family(name), side.points.x)

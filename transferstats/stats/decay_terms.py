@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from transferstats.arrays import FloatArray
-from transferstats.distance import check_distance, forward_mask, layer_distance, off_diagonal
+from transferstats.distance import Distance, LayerScale, forward_mask, off_diagonal, resolve_distance
 from transferstats.errors import DesignError
 from transferstats.stats.families import Family, find_family, jacobian, predict
 from transferstats.stats.projection import (
@@ -81,19 +81,19 @@ class Term:
         return base if self.nats else length if self.distance else ""
 
 
-def decay_sides(n_layers: int, direction: str, distance: str | FloatArray) -> tuple[Side, ...]:
+def decay_sides(n_layers: int, direction: str, distance: Distance) -> tuple[Side, ...]:
     """The sides of a fit: one for ``"both"``, forward and backward for ``"separate"``."""
     if direction not in DIRECTIONS:
         raise DesignError(f"unknown direction {direction!r}: use 'both' or 'separate'")
-    if isinstance(distance, str):
+    if isinstance(distance, str | LayerScale):
         return _named_sides(n_layers, direction, distance)
     return _sides(n_layers, direction, resolve_distance(n_layers, distance))
 
 
 @lru_cache(maxsize=64)
-def _named_sides(n_layers: int, direction: str, distance: str) -> tuple[Side, ...]:
+def _named_sides(n_layers: int, direction: str, distance: str | LayerScale) -> tuple[Side, ...]:
     """Kept, because a bootstrap asks for the same sides hundreds of times."""
-    return _sides(n_layers, direction, layer_distance(n_layers, distance))
+    return _sides(n_layers, direction, resolve_distance(n_layers, distance))
 
 
 def _sides(n_layers: int, direction: str, matrix: FloatArray) -> tuple[Side, ...]:
@@ -114,13 +114,6 @@ def _sides(n_layers: int, direction: str, matrix: FloatArray) -> tuple[Side, ...
     return tuple(sides)
 
 
-def resolve_distance(n_layers: int, distance: str | npt.ArrayLike) -> FloatArray:
-    """The (L, L) distance matrix of a name ("index", "depth") or of the user's own matrix."""
-    if isinstance(distance, str):
-        return layer_distance(n_layers, distance)
-    return check_distance(distance, n_layers)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class DecayStatistic:
     """Fitted decay parameters as a statistic of M (L, L); a vector unless one term is selected.
@@ -128,7 +121,8 @@ class DecayStatistic:
     Attributes
     ----------
     family: name of a family. direction: ``"both"`` or ``"separate"`` (terms end in _forward and _backward, and
-        contrasts backward/forward or backward - forward follow). distance: "index", "depth", or an (L, L) matrix.
+        contrasts backward/forward or backward - forward follow). distance: "index", "depth", a scale of known
+        places, or an (L, L) matrix.
     select: names of the terms wanted; all by default.
     log: values on the natural log scale (every selected term must be a positive one).
 
@@ -138,7 +132,7 @@ class DecayStatistic:
 
     family: str
     direction: str = "both"
-    distance: str | FloatArray = "index"
+    distance: Distance = "index"
     select: tuple[str, ...] | None = None
     log: bool = False
 

@@ -33,7 +33,7 @@ def depth_profile(
 def depth_trend(
     grid: TransferGrid, *, loss: str | None = None, conf_level: float = 0.95, cluster: bool = True
 ) -> Estimates:
-    """OLS slope of the own-lens loss on the layer index; negative where the loss falls with depth."""
+    """OLS slope of the own-lens loss on the layers' own numbers; negative where the loss falls with depth."""
     pieces = [_piece(grid, data, loss or grid.loss, cluster, trend=True) for data in grid.datasets]
     return with_average(pieces, conf_level=conf_level)
 
@@ -44,7 +44,7 @@ def _piece(grid: TransferGrid, data: DatasetLosses, loss: str, cluster: bool, *,
     if not trend:
         influence = excess_influence(own, weights=sample.weights, unit=unit, layers=layer_terms(grid))
         return _of(influence, data.name, sample.note)
-    depth = np.arange(own.shape[2]) - (own.shape[2] - 1) / 2
+    depth = np.asarray(grid.positions) - np.mean(grid.positions)
     slope = (own @ (depth / np.square(depth).sum()))[:, :, None]
     influence = excess_influence(slope, weights=sample.weights, unit=f"{unit} per layer")
     return _of(replace(influence, terms=("own-lens loss per layer",), scalar=True), data.name, sample.note)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from transferstats.distance import off_diagonal, resolve_distance
 from transferstats.grid import SIMILARITY, TransferGrid
 from transferstats.results.description import Description
 from transferstats.stats.calibration import has_null_of_null
@@ -67,7 +68,8 @@ def unsupported(grid: TransferGrid) -> Iterator[tuple[str, str]]:
     if grid.n_layers < 3:
         yield "growth with distance (C5)", "two layers have only one distance"
     elif grid.n_layers <= FEWEST_DISTANCES:
-        yield "the shape of growth with distance", f"{grid.n_layers} layers have {grid.n_layers - 1} distances"
+        distances = np.unique(resolve_distance(grid.n_layers, grid.scale())[off_diagonal(grid.n_layers)])
+        yield "the shape of growth with distance", f"{grid.n_layers} layers have {len(distances)} distances"
 
 
 def _of_design(grid: TransferGrid) -> Iterator[tuple[str, str]]:

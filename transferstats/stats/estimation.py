@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy.typing as npt
-
+from transferstats.distance import Distance
 from transferstats.grid import TransferGrid
 from transferstats.results.estimates import Estimates
 from transferstats.stats.bootstrap import Bootstrap, draw, finish, sample_labels
@@ -25,7 +24,7 @@ def estimate(
     conf_level: float = 0.95,
     scale: str = "identity",
     cluster: bool = True,
-    distance: npt.ArrayLike | None = None,
+    distance: Distance | None = None,
 ) -> Estimates:
     """Estimate a statistic of the mean penalty matrix on every dataset, and averaged over datasets.
 
@@ -39,7 +38,7 @@ def estimate(
     conf_level: nominal coverage. scale: "identity", or "log" for positive parameters.
     cluster: treat units with equal cluster labels as one (they are dependent); without effect where every
         unit is its own cluster.
-    distance: (L, L) distances in place of |s - t|.
+    distance: "depth" or (L, L) distances, in place of the differences of the layers' own numbers.
 
     Returns
     -------
@@ -61,7 +60,7 @@ def estimate(
     ('seeds', 'units')
     """
     check_conf_level(conf_level)
-    samples, unit = samples_of(grid, loss, cluster=cluster), grid.unit_of(loss)
+    samples, unit, distance = samples_of(grid, loss, cluster=cluster), grid.unit_of(loss), grid.scale(distance)
     if method is None:
         pieces = [piece_of(sample, statistic, distance=distance, unit=unit) for sample in samples]
         return with_average(pieces, conf_level=conf_level, scale=scale)
@@ -80,7 +79,7 @@ def estimate(
 
 
 def piece_of(
-    sample: LossSample, statistic: StatisticLike, *, distance: npt.ArrayLike | None = None, unit: str
+    sample: LossSample, statistic: StatisticLike, *, distance: Distance | None = None, unit: str
 ) -> Piece:
     """Crossed estimate of one dataset, before its interval."""
     piece = crossed_piece(sample.losses, statistic, weights=sample.weights, distance=distance, unit=unit)

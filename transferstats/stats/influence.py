@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from transferstats.arrays import FloatArray
+from transferstats.distance import Distance
 from transferstats.errors import DataError
 from transferstats.stats.statistics import Statistic, StatisticLike, as_statistic
 
@@ -104,7 +105,7 @@ def influence_table(
     statistic: StatisticLike,
     *,
     weights: npt.ArrayLike | None = None,
-    distance: npt.ArrayLike | None = None,
+    distance: Distance | None = None,
     unit: str = "nats/token",
 ) -> Influence:
     """Influence tables of ``statistic`` on raw losses.

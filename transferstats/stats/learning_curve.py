@@ -104,7 +104,7 @@ def learning_curve(
 
     def piece(sample: LossSample) -> Piece:
         if readout is None:
-            return piece_of(sample, statistic, unit=unit)
+            return piece_of(sample, statistic, distance=grid.scale(), unit=unit)
         found = excess_influence(sample.losses, weights=sample.weights, unit=unit, layers=layer_terms(grid))
         labels: Labels = labels_of(found, sample.note, dataset=sample.name)
         return Piece(found.estimate, variance_parts(found.table), labels)

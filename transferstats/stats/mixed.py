@@ -11,12 +11,12 @@ import math
 import warnings
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy.stats import t as student
 from statsmodels.regression.mixed_linear_model import MixedLM
 
 from transferstats.arrays import FloatArray
+from transferstats.distance import Distance
 from transferstats.errors import DesignError
 from transferstats.grid import TransferGrid
 from transferstats.results.reliability import MixedSlope
@@ -35,7 +35,7 @@ def mixed_slope(
     dataset: str | None = None,
     *,
     loss: str | None = None,
-    distance: str | npt.ArrayLike = "index",
+    distance: Distance = "index",
     conf_level: float = 0.95,
     blocks: int = BLOCKS,
 ) -> MixedSlope:
@@ -68,7 +68,7 @@ def mixed_slope(
     True
     """
     check_conf_level(conf_level)
-    slope = named_statistic("slope", distance=distance)
+    slope = named_statistic("slope", distance=grid.scale(distance))
     sample = loss_sample(grid.dataset(dataset), loss or grid.loss)
     penalty = penalties(sample.losses)
     gradient = slope.gradient(penalty.mean(axis=(0, 1)))[0]

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from transferstats.arrays import FloatArray
+from transferstats.distance import Distance
 from transferstats.errors import DataError
 from transferstats.grid import TransferGrid
 from transferstats.results.estimate import Estimate
@@ -93,7 +94,7 @@ def paired_null_estimate(
     *,
     conf_level: float = 0.95,
     weights: npt.ArrayLike | None = None,
-    distance: npt.ArrayLike | None = None,
+    distance: Distance | None = None,
     unit: str = "nats/token",
 ) -> Estimate:
     """Excess T(P) - T(P0) of a statistic over its shared-lens null, for new seeds, replicates and units.
@@ -123,7 +124,7 @@ def pair_losses(
     statistic: StatisticLike,
     *,
     weights: npt.ArrayLike | None = None,
-    distance: npt.ArrayLike | None = None,
+    distance: Distance | None = None,
     unit: str = "nats/token",
 ) -> Paired:
     """Influence tables of both worlds; a nonlinear T is evaluated on equally many seeds and replicates."""
@@ -149,7 +150,7 @@ def matched_value(
     size: int,
     *,
     weights: npt.ArrayLike | None = None,
-    distance: npt.ArrayLike | None = None,
+    distance: Distance | None = None,
 ) -> FloatArray:
     """(m,) mean of T over sets of ``size`` seeds, so that the bias of a nonlinear T matches that of ``size``."""
     values = check_losses(loss)
@@ -186,7 +187,7 @@ def null_test(
     loss: str | None = None,
     conf_level: float = 0.95,
     cluster: bool = True,
-    distance: npt.ArrayLike | None = None,
+    distance: Distance | None = None,
 ) -> NullTest:
     """Test a statistic of the penalty against its shared-lens null, per dataset and averaged over datasets.
 
@@ -197,7 +198,7 @@ def null_test(
     ------
     DesignError: a dataset without null replicates.
     """
-    level = check_conf_level(conf_level)
+    level, distance = check_conf_level(conf_level), grid.scale(distance)
     pairs: list[Paired] = []
     seed_values: list[FloatArray] = []
     null_values: list[FloatArray] = []
@@ -219,7 +220,7 @@ def null_test(
     return _summarise(pairs, seed_values, null_values, level)
 
 
-def _by_seed(sample: LossSample, statistic: StatisticLike, distance: npt.ArrayLike | None) -> FloatArray:
+def _by_seed(sample: LossSample, statistic: StatisticLike, distance: Distance | None) -> FloatArray:
     """(K, m) the statistic on each seed alone."""
     weight = check_weights(sample.weights, sample.losses.shape[1])
     chosen = as_statistic(statistic, distance=distance)

@@ -17,11 +17,10 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from transferstats.arrays import FloatArray, IntArray
-from transferstats.distance import forward_mask, off_diagonal
+from transferstats.distance import Distance, forward_mask, off_diagonal, resolve_distance
 from transferstats.errors import DataError, DesignError
 from transferstats.grid import TransferGrid
 from transferstats.results.permutation import QapResult
-from transferstats.stats.decay_terms import resolve_distance
 from transferstats.stats.influence import check_weights, mean_penalty, penalties
 
 METHODS = {
@@ -123,7 +122,7 @@ def order_test(
     grid: TransferGrid,
     dataset: str | None = None,
     *,
-    distance: str | npt.ArrayLike = "index",
+    distance: Distance = "index",
     loss: str | None = None,
     permutations: str | int = "exact",
     rng: int | np.random.Generator | None = None,
@@ -155,7 +154,7 @@ def order_test(
     (('distance', 'forward'), 'tied to layer order')
     """
     predictors = {
-        "distance": resolve_distance(grid.n_layers, distance),
+        "distance": resolve_distance(grid.n_layers, grid.scale(distance)),
         "forward": forward_mask(grid.n_layers).astype(np.float64),
     }
     data = grid.dataset(dataset)

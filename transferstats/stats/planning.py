@@ -131,7 +131,7 @@ def _pilot(
 ) -> tuple[list[Piece], Estimate]:
     """Every dataset's piece of the pilot, and its headline; DesignError where nothing can be planned from it."""
     unit = grid.unit_of(loss)
-    pieces = [piece_of(sample, statistic, unit=unit) for sample in samples_of(grid, loss)]
+    pieces = [piece_of(one, statistic, distance=grid.scale(), unit=unit) for one in samples_of(grid, loss)]
     if not pieces[0].labels.scalar:
         raise DesignError("a plan is about one number: choose a scalar statistic such as 'mean' or 'slope'")
     for piece in pieces:

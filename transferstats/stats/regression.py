@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from formulaic import Formula
 from formulaic.errors import FormulaicError
@@ -19,22 +18,21 @@ from formulaic.formula import SimpleFormula
 from scipy.linalg import qr
 
 from transferstats.arrays import FloatArray
-from transferstats.distance import forward_mask, off_diagonal
+from transferstats.distance import Distance, forward_mask, off_diagonal, resolve_distance
 from transferstats.errors import DataError, DesignError
 from transferstats.grid import DatasetLosses, TransferGrid
 from transferstats.results.regression import RegressionFit
-from transferstats.stats.decay_terms import resolve_distance
 from transferstats.stats.estimation import estimate
 from transferstats.stats.influence import check_weights, mean_penalty, penalties
 from transferstats.stats.statistics import STEP, LinearStatistic, linear_statistic
 from transferstats.stats.strata import average_estimates
 
 CELL_COLUMNS: dict[str, str] = {
-    "distance": "|source - target|, or the distance asked for",
+    "distance": "difference of the layers' own numbers, or the distance asked for",
     "direction": "'forward' (target after source) or 'backward'",
     "source": "index of the layer the lens was trained on",
     "target": "index of the layer it is used on",
-    "depth": "relative depth of the middle of the pair, (source + target) / 2 / (L - 1)",
+    "depth": "relative depth of the middle of the pair, 0 at the first layer and 1 at the last",
 }
 """Columns every grid has. Similarity measures come by name, ``shared_excess`` where a shared lens was scored."""
 
@@ -49,7 +47,7 @@ def regress(
     *,
     dataset: str | None = None,
     loss: str | None = None,
-    distance: str | npt.ArrayLike = "index",
+    distance: Distance = "index",
     conf_level: float = 0.95,
 ) -> RegressionFit:
     """Regress mean penalties on properties of the cells.
@@ -144,7 +142,7 @@ def solver(design: FloatArray) -> FloatArray:
 
 
 def cell_columns(
-    grid: TransferGrid, data: DatasetLosses, *, loss: str, distance: str | npt.ArrayLike = "index"
+    grid: TransferGrid, data: DatasetLosses, *, loss: str, distance: Distance = "index"
 ) -> pd.DataFrame:
     """One row an off-diagonal cell (row-major): mean penalty and every column that a formula may use."""
     size = grid.n_layers
@@ -154,17 +152,23 @@ def cell_columns(
     weights = check_weights(data.tokens, losses.shape[1])
     columns = {
         "penalty": mean_penalty(penalties(losses), weights)[mask],
-        "distance": resolve_distance(size, distance)[mask],
+        "distance": resolve_distance(size, grid.scale(distance))[mask],
         "direction": np.where(forward_mask(size)[mask], "forward", "backward"),
         "source": source,
         "target": target,
-        "depth": (source + target) / 2 / (size - 1),
+        "depth": _relative_depth(grid)[np.stack([source, target])].mean(axis=0),
     }
     for measure, matrix in grid.similarities.get(data.name, {}).items():
         columns[measure] = np.asarray(matrix, dtype=np.float64)[mask]
     if loss in data.readouts.get("shared", {}):
         columns[SHARED] = _mean_excess(data, loss, weights)[target]
     return pd.DataFrame(columns)
+
+
+def _relative_depth(grid: TransferGrid) -> FloatArray:
+    """(L,) 0 at the first layer, 1 at the last."""
+    place = np.asarray(grid.positions)
+    return np.asarray((place - place.min()) / np.ptp(place))
 
 
 def _mean_excess(data: DatasetLosses, loss: str, weights: FloatArray | None) -> FloatArray:
@@ -209,7 +213,7 @@ def _regress_dataset(
     data: DatasetLosses,
     *,
     loss: str,
-    distance: str | npt.ArrayLike,
+    distance: Distance,
     conf_level: float,
 ) -> RegressionFit:
     columns = cell_columns(grid, data, loss=loss, distance=distance)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from transferstats.arrays import FloatArray
+from transferstats.distance import Distance
 from transferstats.stats.influence import ROUNDING, check_losses, check_weights, mean_penalty, penalties
 from transferstats.stats.statistics import LinearStatistic, Statistic, StatisticLike, as_statistic
 
@@ -83,7 +84,7 @@ def prepare_sample(
     statistic: StatisticLike,
     *,
     weights: npt.ArrayLike | None = None,
-    distance: npt.ArrayLike | None = None,
+    distance: Distance | None = None,
 ) -> Sample:
     """Check losses (K, N, L, L) and turn them into deviations of the statistic's features."""
     values = check_losses(loss)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from transferstats.arrays import FloatArray
-from transferstats.distance import check_distance, forward_mask, layer_distance, off_diagonal
+from transferstats.distance import Distance, distance_name, forward_mask, off_diagonal, resolve_distance
 from transferstats.errors import DataError, DesignError
 
 STEP = float(np.cbrt(np.finfo(np.float64).eps))
@@ -222,7 +222,7 @@ def as_vector(value: Any, name: str) -> FloatArray:
     return vector.reshape(-1)
 
 
-def named_statistic(name: str, *, distance: npt.ArrayLike | None = None) -> Statistic:
+def named_statistic(name: str, *, distance: Distance | None = None) -> Statistic:
     """A statistic by name, optionally with another distance than |s - t|: "depth" or an (L, L) matrix.
 
     Names: mean, forward, backward, asymmetry (forward - backward), ratio (backward / forward), slope (OLS
@@ -271,7 +271,7 @@ NAMES: tuple[str, ...] = (
 """Names that :func:`named_statistic` knows."""
 
 
-def as_statistic(statistic: StatisticLike, *, distance: npt.ArrayLike | None = None) -> Statistic:
+def as_statistic(statistic: StatisticLike, *, distance: Distance | None = None) -> Statistic:
     """Turn a name, a statistic object or a function M -> number or vector into a :class:`Statistic`."""
     if isinstance(statistic, str):
         return named_statistic(statistic, distance=distance)
@@ -344,19 +344,16 @@ def _target(n_layers: int) -> tuple[tuple[str, ...], FloatArray]:
     return tuple(f"target {layer}" for layer in range(n_layers)), weights
 
 
-def _distances(n_layers: int, distance: npt.ArrayLike | None) -> FloatArray:
-    if distance is None or isinstance(distance, str):
-        return layer_distance(n_layers, distance or "index")
-    return check_distance(distance, n_layers)
+def _distances(n_layers: int, distance: Distance | None) -> FloatArray:
+    return resolve_distance(n_layers, "index" if distance is None else distance)
 
 
-def _per(distance: npt.ArrayLike | None) -> str:
-    if isinstance(distance, str):
-        return {"index": "layer"}.get(distance, distance)
-    return "layer" if distance is None else "distance"
+def _per(distance: Distance | None) -> str:
+    name = distance_name(distance)
+    return {"index": "layer", "custom": "distance"}.get(name, name)
 
 
-def _by_distance(n_layers: int, distance: npt.ArrayLike | None) -> tuple[tuple[str, ...], FloatArray]:
+def _by_distance(n_layers: int, distance: Distance | None) -> tuple[tuple[str, ...], FloatArray]:
     matrix = _distances(n_layers, distance)
     mask = off_diagonal(n_layers)
     values = np.unique(matrix[mask])
@@ -364,7 +361,7 @@ def _by_distance(n_layers: int, distance: npt.ArrayLike | None) -> tuple[tuple[s
     return tuple(f"distance {value:.12g}" for value in values), weights
 
 
-def _slope(n_layers: int, distance: npt.ArrayLike | None) -> tuple[tuple[str, ...], FloatArray]:
+def _slope(n_layers: int, distance: Distance | None) -> tuple[tuple[str, ...], FloatArray]:
     matrix = _distances(n_layers, distance)
     mask = off_diagonal(n_layers)
     centred = np.where(mask, matrix - matrix[mask].mean(), 0.0)

@@ -7,7 +7,7 @@ import pandas as pd
 from transferstats.grid import TransferGrid
 from transferstats.results import Estimate
 
-WORDS = {"mean": "mean penalty", "slope": "growth per layer used", "asymmetry": "forward minus backward"}
+WORDS = {"mean": "mean penalty", "slope": "growth per layer", "asymmetry": "forward minus backward"}
 """Statistics in words."""
 
 
