@@ -295,7 +295,9 @@ def _similarities(group: list[StoredCell]) -> dict[str, Any]:
 
 def _provenance(study: Mapping[str, Any], stored: list[StoredCell]) -> dict[str, Any]:
     versions = {tuple(sorted(cell.versions.items())) for cell in stored}
+    caveats = list(dict.fromkeys(text for cell in stored for text in cell.record.get("caveats", ())))
     return {
+        **({"caveats": caveats} if caveats else {}),
         "study": dict(study),
         "cells": [cell.key for cell in stored],
         "datasets": sorted({(c.config["dataset"]["name"], c.config["dataset"]["fingerprint"]) for c in stored}),

@@ -129,7 +129,7 @@ def test_code_in_a_file_is_refused_and_does_not_run(folder: Path, tmp_path: Path
     assert mark.exists()
 
 
-def _change_config(folder: Path, **changes: object) -> None:
+def change_config(folder: Path, **changes: object) -> None:
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}), encoding="utf-8")
 
@@ -154,18 +154,18 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: _change_params(f, lambda c: c.pop("1.weight")),
         "'1.weight' is in one of them only",
     ),
-    "a lens too many": (lambda f: _change_config(f, num_hidden_layers=1), "'1.bias' is in one of them only"),
-    "another width": (lambda f: _change_config(f, d_model=8), r"need \(8, 8\) real numbers, found \(16, 16\)"),
+    "a lens too many": (lambda f: change_config(f, num_hidden_layers=1), "'1.bias' is in one of them only"),
+    "another width": (lambda f: change_config(f, d_model=8), r"need \(8, 8\) real numbers, found \(16, 16\)"),
     "whole numbers": (
         lambda f: _change_params(f, lambda c: c.update({"0.bias": torch.ones(16, dtype=torch.int64)})),
         "real numbers",
     ),
     "no tensor": (lambda f: _change_params(f, lambda c: c.update({"0.bias": "ones"})), "found str"),
     "infinite": (lambda f: _change_params(f, lambda c: c["0.bias"].fill_(torch.inf)), "not all finite"),
-    "another type": (lambda f: _change_config(f, lens_type="mlp"), "lens_type 'mlp' is unknown"),
+    "another type": (lambda f: change_config(f, lens_type="mlp"), "lens_type 'mlp' is unknown"),
     "no configuration": (lambda f: (f / "config.json").unlink(), "no lenses at"),
     "torn configuration": (lambda f: (f / "config.json").write_text("{"), "not a configuration of tuned-lens"),
-    "odd configuration": (lambda f: _change_config(f, d_model="wide"), "must be positive numbers"),
+    "odd configuration": (lambda f: change_config(f, d_model="wide"), "must be positive numbers"),
 }
 
 
@@ -197,7 +197,7 @@ def test_a_file_that_is_no_jacobian_lens_is_refused(tmp_path: Path, kind: str) -
 def test_the_fingerprint_is_the_content(folder: Path) -> None:
     before = lens_fingerprint(folder)
     assert before == lens_fingerprint(SAVED)
-    _change_config(folder, base_model_name_or_path="other")
+    change_config(folder, base_model_name_or_path="other")
     assert lens_fingerprint(folder) != before
 
 
@@ -293,7 +293,7 @@ def test_a_jacobian_study_leaves_out_the_embedding_layer_and_the_final_state(
     unembedding = torch.zeros(0)
     shifted = Translators(drawn(bias=False).weight.roll(1, 0), torch.zeros(LAYERS, WIDTH))
     folder = write_tuned_lens(tmp_path / "same", shifted, model="", unembedding=unembedding)
-    _change_config(folder, unembed_hash=None)
+    change_config(folder, unembed_hash=None)
     (other,) = ts.lens_cells("embedded", document_files[:1], [folder], **OPTIONS)
     table = run_cell(other).table
     wanted = table[(table["readout"] == "lens") & (table["source"] > 0) & (table["target"] > 0)]
@@ -327,7 +327,7 @@ def test_lenses_of_another_model_are_refused(document_files: list[Path], tmp_pat
     def failure(lenses: Translators, **changes: object) -> str:
         folder = tmp_path / f"lens_{len(list(tmp_path.iterdir()))}"
         write_tuned_lens(folder, lenses, model="other", unembedding=torch.randn(5000, WIDTH))
-        _change_config(folder, **changes)
+        change_config(folder, **changes)
         (cell,) = ts.lens_cells("embedded", document_files[:1], [folder], **OPTIONS)
         with pytest.raises(DesignError) as caught:
             run_cell(cell)

@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,19 @@ PARAMS_FILE, CONFIG_FILE = "params.pt", "config.json"
 TUNED_LENS, JACOBIAN = "tuned-lens", "jacobian"
 LENS_TYPE = "linear_tuned_lens"  # the only one that tuned-lens 0.2.0 has
 
+SAID: Mapping[str, tuple[type, tuple[str, ...]]] = MappingProxyType(
+    {
+        "prompts": (int, ("n_prompts",)),
+        "model": (str, ("model", "model_name", "model_id", "base_model_name_or_path")),
+        "layers": (int, ("n_layers", "num_layers", "num_hidden_layers")),
+        "target": (int, ("target_layer", "target_block")),
+    }
+)
+"""What a file of Jacobians may say about itself: its kind, and the names that people give it."""
+
+NESTED: tuple[str, ...] = ("provenance", "metadata", "config")
+"""Where they also say it: as a table, or as JSON."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReadyLenses:
@@ -41,8 +55,9 @@ class ReadyLenses:
     ----------
     name: of the folder or file. kind: "tuned-lens" or "jacobian". lenses: one map a layer, in order of depth.
     layers: (G,) our layer, an input of a block, that each map serves.
-    about: what else the files hold: the model, its number of layers, the prompts behind a Jacobian, the hash of
-        the unembedding; absent where they say nothing.
+    about: what else the files hold: the model, its number of layers, the prompts behind a Jacobian and the block
+        whose output it leads to, the hash of the unembedding; absent where they say nothing.
+    caveats: what was checked less than it should be, because the files do not say it.
     """
 
     name: str
@@ -50,6 +65,7 @@ class ReadyLenses:
     lenses: Translators
     layers: tuple[int, ...]
     about: Mapping[str, Any]
+    caveats: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:
@@ -179,8 +195,29 @@ def _read_jacobian(path: Path) -> ReadyLenses:
     matrices = [_matrix(jacobians[block], (width, width), f"{path.name}, block {block}") for block in blocks]
     weight = [matrix - torch.eye(width) for matrix in matrices]
     bias = [torch.zeros(width) for _ in blocks]
-    about = {"prompts": content["n_prompts"]} if isinstance(content.get("n_prompts"), int) else {}
+    about = _said(content)
+    if torch.equal(matrices[-1], torch.eye(width)):  # a block does not change its own output
+        about = {"target": blocks[-1], **about}
     return ReadyLenses(path.name, JACOBIAN, _stacked(weight, bias), tuple(block + 1 for block in blocks), about)
+
+
+def _said(content: Mapping[Any, Any]) -> dict[str, Any]:
+    """What a file of Jacobians says about itself, under our names."""
+    places = [content, *(_table(content.get(name)) for name in NESTED)]
+    found = {}
+    for ours, (kind, theirs) in SAID.items():
+        values = [place[name] for place in places for name in theirs if isinstance(place.get(name), kind)]
+        if values:
+            found[ours] = values[0]
+    return found
+
+
+def _table(value: Any) -> Mapping[Any, Any]:
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return {}
+    return found if isinstance(found, Mapping) else {}
 
 
 def _matrix(value: Any, shape: tuple[int, ...], where: str) -> Tensor:

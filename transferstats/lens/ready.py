@@ -6,7 +6,7 @@ certificate, no shared lens and no null: nobody can replay the pipeline that mad
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pandas as pd
 from transferstats.engine import Cell, CellOutput, Report
 from transferstats.errors import DesignError
 from transferstats.lens import study
-from transferstats.lens.artifacts import ReadyLenses, lens_fingerprint, read_lenses, unembedding_hash
+from transferstats.lens.artifacts import JACOBIAN, ReadyLenses, lens_fingerprint, read_lenses, unembedding_hash
 from transferstats.lens.design import split_of
 from transferstats.lens.language import Encoding, LanguageModel, LanguageSubject
 from transferstats.lens.rows import long_table
@@ -102,7 +102,8 @@ def fitting(ready: ReadyLenses, model: LanguageModel) -> ReadyLenses:
 
     Raises
     ------
-    DesignError: another width, other layers, or another unembedding than the files say.
+    DesignError: another width, other layers, another unembedding, another name or another target than the files
+        say. What they do not say becomes a caveat.
     """
     depth, width = len(model.layers), model.anatomy.head.weight.shape[1]
     if ready.width != width or ready.about.get("layers", depth) != depth or max(ready.layers) > depth:
@@ -111,12 +112,13 @@ def fitting(ready: ReadyLenses, model: LanguageModel) -> ReadyLenses:
             f"{model.name!r} has {depth} layers of width {width}: they belong to another model"
         )
     said = ready.about.get("unembedding")
-    if said is not None and said != unembedding_hash(model.model.get_output_embeddings().weight):
+    if said and said != unembedding_hash(model.model.get_output_embeddings().weight):
         raise DesignError(
             f"the lenses {ready.name!r} were trained for another unembedding than that of {model.name!r} (their "
             "config.json keeps its hash): use the model they were made for; if you know that it is this one, "
             "remove unembed_hash from config.json"
         )
+    caveats = (*_of_model(ready, model), *_of_target(ready, depth))
     # A lens at the output of the last block maps the final state, which is what all lenses predict.
     kept = [index for index, layer in enumerate(ready.layers) if layer < depth]
     if len(kept) < 2:
@@ -124,7 +126,55 @@ def fitting(ready: ReadyLenses, model: LanguageModel) -> ReadyLenses:
             f"the lenses {ready.name!r} serve {len(kept)} layer(s) of this model; transfer needs two"
         )
     lenses = Translators(ready.lenses.weight[kept].to(model.device), ready.lenses.bias[kept].to(model.device))
-    return replace(ready, lenses=lenses, layers=tuple(ready.layers[index] for index in kept))
+    layers = tuple(ready.layers[index] for index in kept)
+    return replace(ready, lenses=lenses, layers=layers, caveats=caveats)
+
+
+def _of_model(ready: ReadyLenses, model: LanguageModel) -> Iterator[str]:
+    """Whether the lenses are said to be of this model: a refusal where not, a caveat where nothing is said."""
+    said, hashed = ready.about.get("model"), bool(ready.about.get("unembedding"))
+    known = {_last(str(name)) for name in (model.name, getattr(model.model.config, "_name_or_path", "")) if name}
+    if said and _last(said) not in known and not hashed:
+        raise DesignError(
+            f"the lenses {ready.name!r} say that they were made for {said!r}, and this model is {model.name!r}: "
+            "use the model they were made for; if you know that it is this one, remove its name from the file"
+        )
+    if said and _last(said) not in known:
+        yield (
+            f"the lenses {ready.name!r} say that they were made for {said!r}; scored was {model.name!r}, whose "
+            "unembedding has the hash that they keep"
+        )
+    if not said and not hashed:
+        yield (
+            f"the lenses {ready.name!r} do not say which model they were made for: only the width of the states "
+            "and the layers were checked"
+        )
+
+
+def _last(name: str) -> str:
+    return Path(name).name.lower()
+
+
+def _of_target(ready: ReadyLenses, depth: int) -> Iterator[str]:
+    """Jacobians may lead to the output of any block; lenses that are scored here predict that of the last one."""
+    if ready.kind != JACOBIAN:
+        return
+    said, last = ready.about.get("target"), depth - 1
+    if said is None:
+        told = (
+            f"the lenses {ready.name!r} do not say to which block their Jacobians lead, taken for the "
+            f"last ({last})"
+        )
+        blocks = [layer - 1 for layer in ready.layers]
+        # The reference implementation fits all blocks before the target.
+        if blocks == list(range(len(blocks))) and len(blocks) < last:
+            told += f"; all blocks before {len(blocks)} have one, as if {len(blocks)} were that block"
+        yield told
+    elif said % depth != last or not -depth <= said < depth:
+        raise DesignError(
+            f"the lenses {ready.name!r} lead to the output of block {said}, and lenses are scored by how well "
+            f"they predict from that of the last, block {last}: fit them for it"
+        )
 
 
 def _score(
@@ -148,6 +198,7 @@ def _score(
         "similarities": {name: m.tolist() for name, m in layer_similarities(states.hidden).items()},
         "lenses": {"name": ready.name, "kind": ready.kind, **ready.about},
         "certificates": [],
+        "caveats": list(ready.caveats),
     }
     return CellOutput(
         pd.concat([long_table(name, part, states.units, clusters, counts) for name, part in tables]), record
