@@ -355,11 +355,23 @@ def test_subjects_are_units_with_decoders_of_their_own(tmp_path: Path) -> None:
 
 def test_folds_are_averaged_and_said_to_be(tmp_path: Path) -> None:
     values = matrices(6, 5)
-    grid = ts.read_grid(saved(tmp_path, values), score="AUC")
+    folds = {"axis 1": "fold"}
+    grid = ts.read_grid(saved(tmp_path, values), score="AUC", columns=folds)
     assert np.allclose(grid.datasets[0].losses["error"][0], 1 - values.mean(axis=1), rtol=0, atol=ROUNDING)
     assert any("folds were averaged" in text for text in grid.provenance["caveats"])
-    single = ts.read_grid(saved(tmp_path, values[:1]), score="AUC")
+    single = ts.read_grid(saved(tmp_path, values[:1]), score="AUC", columns=folds)
     assert ts.describe(single).unsupported[0][0] == "any interval, test or verdict"
+
+
+def test_a_second_axis_of_conditions_is_not_taken_for_folds(tmp_path: Path) -> None:
+    values = matrices(6, 2)
+    for axes in (None, {"axis 1": "condition"}):
+        with pytest.raises(
+            DataError, match=r"second axis may hold folds or conditions.*columns=.'axis 1': 'fold'"
+        ):
+            ts.read_grid(saved(tmp_path, values), score="AUC", columns=axes)
+    with pytest.raises(DataError, match="leave columns away"):
+        ts.read_grid(saved(tmp_path, values[:, 0]), score="AUC", columns={"axis 1": "fold"})
 
 
 def test_one_matrix_has_no_interval(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ LOSSES = ("kl", "ce", "disagreement", "error")
 """Those of the grid, whose module R would wait for."""
 
 SOURCE = (
-    "folder of a store; a long .csv/.tsv/.parquet table; aggregate_metrics.json or batches.jsonl of tuned-lens; "
-    "a .npy of temporal-generalisation matrices"
+    "folder of a store; a long table (.csv, .tsv, .txt, .jsonl, .parquet); aggregate_metrics.json or "
+    "batches.jsonl of tuned-lens; a .npy of temporal-generalisation matrices"
 )
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from transferstats.engine import CellOutput, Store, StoredCell
 from transferstats.errors import DataError, StoreError
-from transferstats.foreign import Conversion, grid_from_table, read_matrices, read_table, read_tuned_lens
+from transferstats.foreign import JSON, Conversion, grid_from_table, read_foreign, table_of, table_suffix
 from transferstats.grid import DISAGREEMENT, DatasetLosses, TransferGrid
 from transferstats.lens_sets import BESIDE, split_name
 from transferstats.long_tables import losses_from_frame
@@ -27,9 +27,6 @@ STORED: tuple[str, ...] = ("kl", "ce", DISAGREEMENT)
 
 NO_LENS: tuple[str, ...] = ("final", "prior")
 """Readouts of a store that are no lenses."""
-
-EVALUATIONS: tuple[str, ...] = (".json", ".jsonl")
-"""Files of tuned-lens."""
 
 
 def read_grid(
@@ -47,13 +44,14 @@ def read_grid(
 
     Parameters
     ----------
-    source: folder of a store; a long .csv, .tsv or .parquet file, or a data frame, with one row a (dataset,
-        seed, unit, source, target) and "kl", "ce" and/or "disagreement"; ``aggregate_metrics.json`` or
-        ``batches.jsonl`` of tuned-lens 0.2.0 with layer_transfer (a list of them: one file a seed); a ``.npy`` of
-        temporal-generalisation matrices, (T, T), (subjects, T, T) or (subjects, folds, T, T), training time
-        first. A long table may leave out dataset and seed where there is one, and unit where its rows are
-        means; "replicate" stands for seed and unit together where each unit has lenses of its own.
-    columns: their column name -> ours, where a table uses other names.
+    source: folder of a store; a long table (.csv, .tsv, .txt, .jsonl or .parquet, text also as .gz or .zip), or a
+        data frame, with one row a (dataset, seed, unit, source, target) and "kl", "ce" and/or "disagreement";
+        ``aggregate_metrics.json`` or ``batches.jsonl`` of tuned-lens 0.2.0 with layer_transfer (a list of them:
+        one file a seed); a ``.npy`` of temporal-generalisation matrices, (T, T), (subjects, T, T) or (subjects,
+        folds, T, T), training time first. A long table may leave out dataset and seed where there is one, and
+        unit where its rows are means; "replicate" stands for seed and unit together where each unit has lenses
+        of its own. Layers are numbers, or names that differ in one number.
+    columns: their column name -> ours, where a table uses other names; {"axis 1": "fold"} for a .npy with folds.
     loss_unit: unit of the losses, by default "nats" (per token): "bits", "nats/image", "bits/image", or
         "bits/byte", which becomes nats per token with bytes_per_token, or with columns "bytes" and "n", and
         otherwise stays what it is. tuned-lens files are known to be in bits/byte. Disagreement is a share, 0 to 1,
@@ -83,33 +81,23 @@ def read_grid(
     (2, 'ce', 'nats/token', 3)
     """
     conversion = Conversion(loss_unit, bytes_per_token, score)
-    table_options = bool(columns) or balanced_subset
+    renamed = dict(columns or {})
     if isinstance(source, pd.DataFrame):
-        frame = source.rename(columns=dict(columns or {}))
-        name = subject or "subject"
-        return grid_from_table(frame, conversion, loss=loss, subject=name, balanced_subset=balanced_subset)
+        table, name = table_of(source, renamed, score), subject or "subject"
+        return grid_from_table(table, conversion, loss=loss, subject=name, balanced_subset=balanced_subset)
     several = not isinstance(source, str | os.PathLike)
     paths = [Path(one) for one in source] if several else [Path(source)]  # type: ignore[union-attr,arg-type]
-    if not paths or (several and not all(path.suffix in EVALUATIONS for path in paths)):
+    if not paths or (several and not all(table_suffix(path) in JSON for path in paths)):
         raise DataError("a list of sources is for files of tuned-lens, one a run of lenses; concatenate tables")
     path = paths[0]
     if path.is_dir():
-        if table_options or subject or conversion != Conversion():
+        if renamed or balanced_subset or subject or conversion != Conversion():
             raise DataError(
                 f"{path} is a store, which knows its own columns, units and subject: columns, loss_unit, "
                 "bytes_per_token, score, subject and balanced_subset are for tables and other files"
             )
         return _from_store(Store(path), loss)
-    if table_options and path.suffix in (*EVALUATIONS, ".npy"):
-        raise DataError(f"{path.name} has no columns: columns and balanced_subset are for tables")
-    if path.suffix in EVALUATIONS:
-        return read_tuned_lens(paths, conversion, loss=loss, subject=subject or path.parent.name or path.stem)
-    if path.suffix == ".npy":
-        return read_matrices(path, conversion, loss=loss, subject=subject or path.stem)
-    frame = read_table(path, dict(columns or {})).rename(columns=dict(columns or {}))
-    return grid_from_table(
-        frame, conversion, loss=loss, subject=subject or path.stem, balanced_subset=balanced_subset
-    )
+    return read_foreign(paths, renamed, conversion, loss=loss, subject=subject, balanced_subset=balanced_subset)
 
 
 def _from_store(store: Store, loss: str | None) -> TransferGrid:

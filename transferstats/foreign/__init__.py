@@ -7,8 +7,8 @@ Each reader gives a checked :class:`~transferstats.grid.TransferGrid` and says i
 from __future__ import annotations
 
 from transferstats.foreign.conversion import Conversion
-from transferstats.foreign.generalization import read_matrices
-from transferstats.foreign.tables import grid_from_table, read_table
-from transferstats.foreign.tuned_lens import read_tuned_lens
+from transferstats.foreign.files import table_of, table_suffix
+from transferstats.foreign.reading import JSON, read_foreign
+from transferstats.foreign.tables import grid_from_table
 
-__all__ = ["Conversion", "grid_from_table", "read_matrices", "read_table", "read_tuned_lens"]
+__all__ = ["JSON", "Conversion", "grid_from_table", "read_foreign", "table_of", "table_suffix"]

@@ -5,7 +5,9 @@ Arrays as MNE-Python's ``GeneralizingEstimator`` scores them: [..., train time, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -22,26 +24,33 @@ FOLDS = (
     "folds were averaged: their training sets overlap, so they are no independent replicates and have no valid "
     "variance of their own (Bengio & Grandvalet 2004)"
 )
+FOLD_AXIS: Mapping[str, str] = MappingProxyType({"axis 1": "fold"})
+"""What says that the second axis of four holds folds, which is not to be guessed: it may hold conditions."""
+
 NO_SEEDS = (
     "training and sampling of a decoder cannot be told apart: each subject has decoders of its own, so intervals "
     "are for new subjects with newly trained decoders, and no shares of variance are known"
 )
 
 
-def read_matrices(path: Path, conversion: Conversion, *, loss: str | None, subject: str) -> TransferGrid:
+def read_matrices(
+    path: Path, conversion: Conversion, *, axes: Mapping[str, str], loss: str | None, subject: str
+) -> TransferGrid:
     """Matrices from a .npy file as a grid whose units are subjects with decoders of their own.
 
     Parameters
     ----------
     path: array (T, T), one matrix; (subjects, T, T); or (subjects, folds, T, T), averaged over folds. Rows are
         training times, columns testing times. Folds of one subject: save ``scores[None]``.
+    axes: {"axis 1": "fold"} where there are four axes.
     conversion: score names what the numbers are ("AUC", "accuracy"), or loss_unit does ("nats").
 
     Raises
     ------
-    DataError: another shape, fewer than 2 times, numbers that nobody named, scores outside of 0 to 1.
+    DataError: another shape, fewer than 2 times, numbers that nobody named, an axis that nobody named.
     """
     values = _array(path)
+    _check_axes(path, values, axes)
     if conversion.score is None and conversion.loss_unit is None:
         raise DataError(
             f"{path.name} does not say what its numbers are: pass score='AUC' (or 'accuracy', ...) to analyse "
@@ -73,6 +82,18 @@ def read_matrices(path: Path, conversion: Conversion, *, loss: str | None, subje
     layers = tuple(str(index) for index in range(stacked.shape[-1]))
     provenance = {"source": "temporal-generalisation matrices", "files": [path.name], "caveats": caveats}
     return TransferGrid(subject, layers, (data,), name, unit, provenance=provenance)
+
+
+def _check_axes(path: Path, values: FloatArray, axes: Mapping[str, str]) -> None:
+    """Folds are averaged, conditions must not be: four axes are read once somebody said what the second is."""
+    if values.ndim == 4 and axes != FOLD_AXIS:
+        raise DataError(
+            f"{path.name} has shape {values.shape}: its second axis may hold folds or conditions. For folds, to "
+            "be averaged, pass columns={'axis 1': 'fold'}; of conditions save one a file, such as scores[:, 0], "
+            "and compare them with transferstats.compare, which pairs subjects"
+        )
+    if values.ndim < 4 and axes:
+        raise DataError(f"{path.name} has shape {values.shape} and no columns: leave columns away")
 
 
 def _array(path: Path) -> FloatArray:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from transferstats.errors import DataError
+from transferstats.foreign.columns import listed
 from transferstats.foreign.conversion import LN2, PER_BYTE, Conversion, error_of
-from transferstats.foreign.coordinates import as_indices
+from transferstats.foreign.coordinates import SIDES, as_indices
+from transferstats.foreign.files import Table
 from transferstats.foreign.generalization import NO_SEEDS
 from transferstats.grid import DISAGREEMENT, LOSSES, SCORED, TransferGrid
-from transferstats.labels import MISSING
 from transferstats.long_tables import losses_from_frame
-
-NAMES: tuple[str, ...] = ("dataset", "seed", "unit", "cluster", "replicate")
-"""Columns that hold names: read as text, so that "007" stays "007" and a unit may be called "NA"."""
 
 EVERYTHING = "all units together"
 """Name of the only unit of a table of means."""
+
+THOUSANDS = r"[1-9]\d{0,2}([, '_\u00a0\u202f]\d{3})+"
+APART = r"[, '_\u00a0\u202f]"
+"""Thousands of a count, which has no decimals, and what sets them apart."""
 
 ONE_SEED = "the table names no seed: all losses come from one set of lenses, and nothing is known about others"
 ONLY_MEANS = (
@@ -30,52 +31,15 @@ ONLY_MEANS = (
 )
 
 
-def read_table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
-    """The rows of a .csv, .tsv or .parquet file; DataError where there is no such table."""
-    if not path.is_file():
-        raise DataError(f"no file or store folder at {path}")
-    if path.suffix == ".parquet":
-        try:
-            return pd.read_parquet(path)
-        except (ValueError, OSError) as error:  # pyarrow's own errors are both
-            raise DataError(f"{path.name} is not a readable table: {error}") from error
-    if path.suffix in (".csv", ".tsv"):
-        return _read_text(path, "," if path.suffix == ".csv" else "\t", columns)
-    raise DataError(
-        f"cannot read {path.name}: give a .csv, .tsv or .parquet file, the folder of a store, an "
-        "aggregate_metrics.json or batches.jsonl of tuned-lens, or a .npy of matrices"
-    )
-
-
-def _read_text(path: Path, separator: str, columns: Mapping[str, str]) -> pd.DataFrame:
-    try:
-        header = pd.read_csv(path, sep=separator, nrows=0).columns
-        names = [theirs for theirs in header if columns.get(theirs, theirs) in NAMES]
-        frame = pd.read_csv(
-            path,
-            sep=separator,
-            dtype=dict.fromkeys(names, str),
-            keep_default_na=False,
-            na_values={theirs: MISSING for theirs in header if theirs not in names},
-        )
-    except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
-        raise DataError(f"{path.name} is not a readable table: {error}") from error
-    seeds = [theirs for theirs in names if columns.get(theirs, theirs) == "seed"]
-    return frame.assign(**{theirs: _as_numbers(frame[theirs]) for theirs in seeds})
-
-
-def _as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Seeds in the order of numbers where all are whole numbers without leading zeros, else as they are."""
-    whole = column.str.fullmatch(r"0|[1-9][0-9]{0,17}").all()
-    return column.astype(np.int64) if whole else column
-
-
 def grid_from_table(
-    frame: pd.DataFrame, conversion: Conversion, *, loss: str | None, subject: str, balanced_subset: bool
+    table: Table, conversion: Conversion, *, loss: str | None, subject: str, balanced_subset: bool
 ) -> TransferGrid:
     """A long table with our column names as a grid; see ``read_grid``."""
+    frame = table.frame
     if not len(frame):
         raise DataError("the table has no rows")
+    _refuse_without(frame, SIDES, frame)
+    frame, counted = _with_counts(frame)
     frame, unit, caveats = _in_one_unit(frame, conversion, loss)
     frame, absent = _with_names(frame)
     frame, layers, remarks = as_indices(frame)
@@ -86,7 +50,7 @@ def grid_from_table(
     )
     chosen = loss or next(iter(datasets[0].losses))
     names = layers or tuple(str(index) for index in range(datasets[0].n_layers))
-    provenance = {"source": "long table", "caveats": [*caveats, *absent, *remarks]}
+    provenance = {"source": "long table", "caveats": [*table.remarks, *counted, *caveats, *absent, *remarks]}
     return TransferGrid(subject, names, datasets, chosen, unit, provenance=provenance)
 
 
@@ -134,11 +98,31 @@ def _by_their_bytes(
 
 def _numbers(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
     if name not in frame:
-        raise DataError(f"the table has no column {name!r}; it has {', '.join(map(str, frame))}")
+        raise DataError(f"the table has no column {name!r}; it has {listed(frame)}")
     try:
         return frame[name].astype(np.float64)
     except (ValueError, TypeError) as error:
-        raise DataError(f"a loss column holds something that is not a number: {error}") from error
+        read = pd.to_numeric(frame[name], errors="coerce")
+        bad = frame[name][read.isna() & frame[name].notna()]
+        raise DataError(
+            f"column {name!r} holds something that is not a number in {len(bad)} rows, such as "
+            f"{str(bad.iloc[0]) if len(bad) else error!r}"
+        ) from error
+
+
+def _with_counts(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Tokens and bytes as numbers, where thousands are set apart too, and what was done."""
+    remarks = []
+    for name in ("n", "bytes"):
+        if name not in frame or pd.api.types.is_numeric_dtype(frame[name]):
+            continue
+        text = frame[name].where(frame[name].isna(), frame[name].astype(str).str.strip())
+        grouped = text.str.fullmatch(THOUSANDS).fillna(False).astype(bool)
+        plain = text.where(~grouped, text.str.replace(APART, "", regex=True))
+        frame = frame.assign(**{name: _numbers(frame.assign(**{name: plain}), name)})
+        if grouped.any():
+            remarks.append(f"{name} was read with thousands set apart: {text[grouped].iloc[0]} is one number")
+    return frame, remarks
 
 
 SCORES: tuple[str, ...] = ("accuracy", "acc", "auc", "roc_auc", "score", "f1", "r2")
@@ -156,6 +140,7 @@ def _suggest_score(frame: pd.DataFrame) -> None:
 
 def _with_names(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Dataset, seed and unit, where a table leaves them out because there is only one; and what that rules out."""
+    theirs = list(frame)
     if "dataset" not in frame:
         frame = frame.assign(dataset="data")
     unnamed = int((frame["dataset"].isna() | (frame["dataset"].astype(str) == "")).sum())
@@ -169,7 +154,18 @@ def _with_names(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     single = {"dataset", "seed", "source", "target"} <= set(frame)
     if "unit" not in frame and single and not frame.duplicated(["dataset", "seed", "source", "target"]).any():
         frame, absent = frame.assign(unit=EVERYTHING), [*absent, ONLY_MEANS]
+    _refuse_without(frame, ("unit",), theirs)
     return frame, absent
+
+
+def _refuse_without(frame: pd.DataFrame, names: Sequence[str], theirs: Iterable[Hashable]) -> None:
+    """Columns that have to be there; the message lists what the table has, and nothing that was added to it."""
+    missing = [name for name in names if name not in frame]
+    if missing:
+        raise DataError(
+            f"the table lacks {listed(missing)}; it has {listed(theirs)}. Rename with "
+            "columns={'theirs': 'ours'}."
+        )
 
 
 def _replicated(frame: pd.DataFrame) -> pd.DataFrame:

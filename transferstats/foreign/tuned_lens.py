@@ -12,7 +12,6 @@ cross-entropy is what can be read. The aggregate holds means over all batches an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import numpy as np
 from transferstats.arrays import FloatArray
 from transferstats.errors import DataError
 from transferstats.foreign.conversion import PER_BYTE, Conversion
+from transferstats.foreign.files import decoded, records_of, unpacked
 from transferstats.grid import DatasetLosses, TransferGrid
 
 LENS = "tuned"
@@ -101,18 +101,8 @@ def read_tuned_lens(
 
 def _records(path: Path) -> list[dict[str, Any]]:
     """The batches of a file; an aggregate is one record. batches.jsonl is one JSON list, or one object a line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
-    try:
-        try:
-            found = json.loads(text)
-        except ValueError:
-            found = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except ValueError as error:
-        raise DataError(f"{path.name} is not JSON: {error}") from error
-    records = found if isinstance(found, list) else [found]
+    name, content = unpacked(path)
+    records = records_of(path.name, decoded(name, content)[0])
     if not records or not all(isinstance(one, dict) for one in records):
         raise DataError(
             f"{path.name} holds no evaluation by tuned-lens: an object, or a list of them, is expected"
