@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -131,13 +132,6 @@ def test_distance_beyond_similarity() -> None:
 def test_without_similarities_c8_says_so() -> None:
     found = claims(ts.evaluate(replace(make_grid(), similarities={}), SMALLEST))["C8", "simulated"]
     assert (found.verdict, found.reason) == ("not tested", "the study recorded no layer similarities")
-
-
-def test_a_similarity_that_is_distance_again_is_no_crash_but_no_answer() -> None:
-    straight = {"simulated": {"covariance": 1 - layer_distance(LAYERS) / LAYERS}}
-    found = claims(ts.evaluate(replace(make_grid(), similarities=straight), SMALLEST))["C8", "simulated"]
-    assert found.verdict == "not tested"
-    assert found.reason.startswith("distance and similarity cannot be told apart: columns are linear combinations")
 
 
 # --- small designs ---
@@ -505,3 +499,23 @@ def test_a_plan_from_clusters_counts_clusters() -> None:
     assert ts.figure(plan).axes[0].get_xlabel() == "clusters of documents a dataset"
     bare = ts.evaluate(make_grid(), SMALLEST).datasets[0].extras["plan"]
     assert ts.figure(bare).axes[0].get_xlabel() == "documents a dataset"
+
+
+def test_two_layers_have_a_report_without_what_needs_more_distances(tmp_path: Path) -> None:
+    grid = simulate_grid(true_penalty(2), n_seeds=4, n_units=20, rng=1).grid
+    grid = replace(grid, similarities={"simulated": {"covariance": np.array([[1.0, 0.5], [0.5, 1.0]])}})
+    evidence = ts.evaluate(grid, SMALLEST)
+    untested = {claim.key: claim.reason for claim in evidence.claims if claim.verdict == "not tested"}
+    assert untested["C5"] == untested["C8"] == "two layers have only one distance"
+    assert ts.report(evidence, tmp_path).is_file()
+
+
+@pytest.mark.parametrize("similar", ["constant", "distance", "missing"])
+def test_similarities_that_say_nothing_beside_distance_leave_c8_untested(similar: str) -> None:
+    apart = layer_distance(LAYERS)
+    matrix = {"constant": np.ones_like(apart), "distance": 1 - apart / 10, "missing": np.full_like(apart, np.nan)}
+    grid = replace(make_grid(), similarities={"simulated": {"covariance": matrix[similar]}})
+    found = claims(ts.evaluate(grid, SMALLEST))
+    assert found["C8", "simulated"].verdict == "not tested"
+    assert found["C8", "simulated"].reason.startswith("distance and similarity cannot be told apart: ")
+    assert found["C5", "simulated"].verdict == "supported"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from transferstats.errors import DesignError
+from transferstats.errors import DataError, DesignError
 from transferstats.grid import SIMILARITY, TransferGrid
 from transferstats.lens_sets import BESIDE
 from transferstats.results import Estimate, Estimates
@@ -32,6 +32,7 @@ NO_CHECK = (
 )
 NO_SHARED = "the study has no shared lens"
 RAW_EXCESS = "no null subtracted: own lenses carry their own estimation error, so the raw excess is biased down"
+ONE_DISTANCE = "two layers have only one distance"
 NO_SIMILARITY = "the study recorded no layer similarities"
 PRINCIPLE = (
     "any network whose layers build better features would show it; by itself it shows nothing about transfer"
@@ -293,7 +294,7 @@ def grows_with_distance(ask: Ask) -> Iterator[Answer]:
         estimand="least-squares slope of the mean penalty on |source - target|",
     )
     if ask.grid.n_layers < 3:
-        yield from claim.untested(ask, "two layers have only one distance")
+        yield from claim.untested(ask, ONE_DISTANCE)
         return
     for one in estimate(ask.grid, "slope", conf_level=ask.conf_level):
         p_value, verdict, reason = _directional(one, ask, 1)
@@ -337,7 +338,6 @@ def shared_lens_serves(ask: Ask) -> Iterator[Answer]:
         grid = ask.grid if name == "average" else ask.grid.with_datasets([name])
         test = shared_lens_test(grid, ask.smallest, conf_level=ask.conf_level)
         p_value = test.p_within if test.verdict == "within" else test.p_exceeds
-        worst = test.largest
         verdict = {"within": "supported", "exceeds": "contradicted"}.get(test.verdict, "inconclusive")
         reason = {
             "within": f"the excess is inside \u00b1{ask.smallest:g} at every layer (Holm over layers)",
@@ -352,7 +352,7 @@ def shared_lens_serves(ask: Ask) -> Iterator[Answer]:
                 checked, excess, decided, lambda moved: layers_verdict(moved, ask.smallest)
             )
         bounds = (-ask.smallest, ask.smallest)
-        yield claim.answer(worst, decided, dataset=name, smallest=bounds, caveats=caveats)
+        yield claim.answer(test.largest, decided, dataset=name, smallest=bounds, caveats=caveats)
 
 
 def distance_adds(ask: Ask) -> Iterator[Answer]:
@@ -362,12 +362,13 @@ def distance_adds(ask: Ask) -> Iterator[Answer]:
         title="Distance adds to layer similarity",
         estimand="coefficient of distance in penalty ~ distance + covariance similarity + direction",
     )
-    if any(SIMILARITY not in ask.grid.similarities.get(data.name, {}) for data in ask.grid.datasets):
-        yield from claim.untested(ask, NO_SIMILARITY)
+    missing = any(SIMILARITY not in ask.grid.similarities.get(data.name, {}) for data in ask.grid.datasets)
+    if missing or ask.grid.n_layers < 3:
+        yield from claim.untested(ask, NO_SIMILARITY if missing else ONE_DISTANCE)
         return
     try:
         fit = regress(f"penalty ~ distance + {SIMILARITY} + direction", ask.grid, conf_level=ask.conf_level)
-    except DesignError as refused:  # two layers, or a similarity that is a straight line in distance
+    except (DataError, DesignError) as refused:  # similarities that are no numbers, or follow from the distance
         yield from claim.untested(ask, f"distance and similarity cannot be told apart: {refused}")
         return
     for one in fit.estimates:

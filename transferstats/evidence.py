@@ -277,12 +277,13 @@ def _extras(ask: Ask, grid: TransferGrid, data: DatasetLosses) -> dict[str, Any]
 
 
 def _can_be_ranked(grid: TransferGrid, data: DatasetLosses) -> bool:
-    """Whether a rank correlation of penalties and similarity exists: neither is the same in all cells."""
+    """Whether a rank correlation of penalties and similarity exists: both are numbers, and they differ."""
     similarity = grid.similarities.get(data.name, {}).get(SIMILARITY)
     if similarity is None or grid.n_layers < 3:
         return False
     matrix = mean_penalty(data.penalty(grid.loss), data.tokens / data.tokens.mean())
-    return all(np.ptp(one[off_diagonal(grid.n_layers)]) > 0 for one in (similarity, matrix))
+    cells = [np.asarray(one, np.float64)[off_diagonal(grid.n_layers)] for one in (similarity, matrix)]
+    return all(np.isfinite(one).all() and np.ptp(one) > 0 for one in cells)
 
 
 def _by_other_methods(grid: TransferGrid, data: DatasetLosses, level: float) -> dict[str, Any]:

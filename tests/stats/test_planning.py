@@ -124,3 +124,26 @@ def test_a_plan_without_a_smallest_has_no_power(grid: TransferGrid) -> None:
 def test_sizes_that_mean_nothing_are_refused(grid: TransferGrid, options: dict[str, Any], words: str) -> None:
     with pytest.raises(DesignError, match=words):
         size_study(grid, **options)
+
+
+def flat(grid: TransferGrid) -> TransferGrid:
+    """The grid with a second dataset in which nothing ever varies."""
+    data = grid.datasets[0]
+    same = {name: np.ones_like(values) for name, values in data.losses.items()}
+    return replace(grid, datasets=(data, replace(data, name="flat", losses=same)))
+
+
+def test_a_dataset_without_variation_is_named_where_others_can_be_planned_from(grid: TransferGrid) -> None:
+    whole = plan_study(flat(grid), seeds=[3], units=[50])
+    assert "dataset 'flat' varies over neither seeds nor units" in whole.note
+    assert whole.half_width[0] == pytest.approx(
+        plan_study(grid, seeds=[3], units=[50]).half_width[0] / 2, rel=1e-3
+    )
+    assert "varies over" not in plan_study(grid, seeds=[3], units=[50]).note
+
+
+def test_a_dataset_that_leaves_no_interval_is_named(grid: TransferGrid) -> None:
+    for plan in (plan_study, size_study):
+        options = {"units": [50]} if plan is plan_study else {"half_width": 0.1}
+        with pytest.raises(DesignError, match=r"dataset 'flat'; plan from others with grid\.with_datasets"):
+            plan(flat(grid), seeds=[3], statistic="ratio", **options)  # type: ignore[operator]

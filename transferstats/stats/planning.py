@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -108,6 +108,7 @@ def plan_study(
         for size in (now, (2 * now[0], now[1]), (now[0], 2 * now[1]))
     ]
     weak = f"the pilot has {now[0]} seeds, so the seed component is itself uncertain" if now[0] < FEW_SEEDS else ""
+    note = "; ".join(filter(None, (weak, *_without_variation(pieces))))
     return StudyPlan(
         estimate=pilot,
         effect=truth,
@@ -122,7 +123,7 @@ def plan_study(
         gain_units=widths[2] / widths[0],
         pilot_seeds=now[0],
         pilot_units=now[1],
-        note=weak,
+        note=note,
     )
 
 
@@ -138,8 +139,20 @@ def _pilot(
         components_of(piece)
     pilot = with_average(pieces, conf_level=level).headline
     if not np.isfinite(pilot.conf_low):
-        raise DesignError(f"the pilot has no interval to plan from: {pilot.note}")
+        bare = [one.dataset for one in with_average(pieces, conf_level=level) if not np.isfinite(one.conf_low)]
+        where = f" (dataset {bare[0]!r}; plan from others with grid.with_datasets)" if len(pieces) > 1 else ""
+        raise DesignError(f"the pilot has no interval to plan from{where}: {pilot.note}")
     return pieces, pilot
+
+
+def _without_variation(pieces: Sequence[Piece]) -> Iterator[str]:
+    """What to say of datasets whose losses never vary: nothing tells what they would do in a new study."""
+    for piece in pieces:
+        if not np.any(piece.parts.variances[:, 0] > 0):
+            yield (
+                f"dataset {piece.labels.dataset!r} varies over neither seeds nor units, and counts here as if it "
+                "never would"
+            )
 
 
 def size_study(
