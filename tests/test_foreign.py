@@ -97,6 +97,47 @@ def test_a_score_becomes_a_loss_only_on_request() -> None:
     assert any("made on request" in text for text in grid.provenance["caveats"])
 
 
+@pytest.mark.parametrize(
+    ("made", "options", "unit", "remark"),
+    [
+        (lambda x: 6 * x - 4, {}, "score", "score has values below 0, so it is no proportion"),
+        (lambda x: -x, {}, "score", "score has values below 0"),
+        (
+            lambda x: 4 * x,
+            {"loss_unit": "d'"},
+            "d'",
+            "score was taken as a score of any size, in d', of which more",
+        ),
+        (lambda x: -4 * x, {"loss_unit": "nats"}, "nats", "score was taken as a score of any size, in nats"),
+    ],
+)
+def test_scores_of_any_size_are_losses_in_their_own_unit(
+    made: Any, options: dict[str, str], unit: str, remark: str, tmp_path: Path
+) -> None:
+    """d', correlations, R^2, log-likelihoods: more is better, and a penalty is what is lost of them."""
+    frame = scores().rename(columns={"accuracy": "score"})
+    frame["score"] = made(frame["score"])
+    grid = ts.read_grid(frame, score="score", **options)
+    table = frame.set_index(["seed", "unit", "source", "target"])["score"]
+    lost = table[0, "unit 1", 2, 2] - table[0, "unit 1", 0, 2]
+    assert grid.datasets[0].penalty("error")[0, 1, 0, 2] == pytest.approx(lost, abs=1e-12)
+    assert (grid.loss, grid.loss_unit) == ("error", unit)
+    assert ts.estimate(grid).headline.unit == unit
+    assert any(remark in text for text in ts.describe(grid).caveats)
+    values = frame["score"].to_numpy().reshape(2, 3, 3, 3)[0]
+    array = ts.read_grid(saved(tmp_path, values), score="score", **options)
+    assert array.loss_unit == unit
+    assert np.allclose(array.datasets[0].losses["error"][0], 1 - values, rtol=0, atol=ROUNDING)
+
+
+def test_scores_beyond_1_may_be_percentages_and_are_asked_about() -> None:
+    frame = scores().assign(accuracy=lambda f: 100 * f["accuracy"])
+    with pytest.raises(
+        DataError, match=r"divide percentages by 100; .* more is better, state .* loss_unit='accuracy'"
+    ):
+        ts.read_grid(frame, score="accuracy")
+
+
 def test_a_penalty_of_scores_is_the_score_that_is_lost() -> None:
     data = ts.read_grid(scores(), score="accuracy").datasets[0]
     table = scores().set_index(["seed", "unit", "source", "target"])["accuracy"]

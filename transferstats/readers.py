@@ -57,8 +57,9 @@ def read_grid(
         otherwise stays what it is. tuned-lens files are known to be in bits/byte. Disagreement is a share, 0 to 1,
         whatever the unit of the others.
     bytes_per_token: mean length of a token, for losses in bits per byte.
-    score: a score between 0 and 1 of which more is better ("accuracy", "AUC"): the name of its column, or of
-        what a .npy holds. It becomes the loss "error" = 1 - score; nothing is turned into a loss unasked.
+    score: a score of which more is better ("accuracy", "AUC", "r2"): the name of its column, or of what a .npy
+        holds. It becomes the loss "error" = 1 - score, in the unit of the score; nothing is turned into a loss
+        unasked. Beyond 0 to 1, loss_unit states that unit: loss_unit="d'".
     loss: the loss that statistics use; by default "kl" where there is one. subject: name of the network.
     balanced_subset: keep only the complete units instead of refusing an incomplete table.
 

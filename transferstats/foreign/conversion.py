@@ -40,10 +40,10 @@ class Conversion:
 
     Attributes
     ----------
-    loss_unit: key of :data:`UNITS`, or None where the reader knows it.
+    loss_unit: key of :data:`UNITS`, or None where the reader knows it; of a score, whatever it is measured in.
     bytes_per_token: mean length of a token in bytes, for losses in bits per byte.
-    score: name of a score (accuracy, AUC, ...; larger is better, between 0 and 1) to be turned into the loss
-        ``1 - score``; None where the numbers are losses.
+    score: name of a score (accuracy, AUC, d', a correlation; larger is better) to be turned into the loss
+        ``1 - score``, whose penalties are the score that is lost; None where the numbers are losses.
     """
 
     loss_unit: str | None = None
@@ -51,10 +51,8 @@ class Conversion:
     score: str | None = None
 
     def __post_init__(self) -> None:
-        if self.loss_unit is not None and self.loss_unit not in UNITS:
+        if self.score is None and self.loss_unit is not None and self.loss_unit not in UNITS:
             raise DataError(f"unknown loss_unit {self.loss_unit!r}: use one of {', '.join(UNITS)}")
-        if self.score is not None and self.loss_unit is not None:
-            raise DataError(f"score={self.score!r} has no loss_unit: 1 - score is a loss in the unit of the score")
         size = self.bytes_per_token
         if size is not None and not (np.isfinite(size) and size > 0):
             raise DataError(f"bytes_per_token must be a positive number of bytes, got {size!r}")
@@ -77,9 +75,12 @@ class Conversion:
     def caveats(self) -> list[str]:
         """What was done to the numbers, in words."""
         if self.score is not None:
+            own = f"{self.score} was taken as a score of any size, in {self.loss_unit}, of which more is better"
+            stated = [] if self.loss_unit is None else [own]
             return [
+                *stated,
                 f"the loss {SCORED!r} is 1 - {self.score}, made on request; a difference of scores is not a "
-                f"difference of information, so smallest is in points of {self.score} too"
+                f"difference of information, so smallest is in points of {self.score} too",
             ]
         factor, unit = self.factor()
         if unit == PER_BYTE:
@@ -92,13 +93,35 @@ class Conversion:
         return [f"losses were converted from {self.loss_unit}"] if factor != 1 else []
 
 
-def error_of(values: FloatArray, score: str) -> FloatArray:
-    """The loss ``1 - score``, any shape; DataError where a score lies outside of 0 to 1."""
-    outside = np.isfinite(values) & ((values < 0) | (values > 1))
-    if outside.any():
-        worst = float(values[outside].flat[0])
+def error_of(values: FloatArray, conversion: Conversion) -> tuple[FloatArray, str, list[str]]:
+    """The loss ``1 - score`` of any shape, its unit, and remarks.
+
+    Between 0 and 1 a score is a proportion. Below 0 it can be none, nor a percentage: it is a score of its own
+    unit. Beyond 1 alone it may be either.
+
+    Raises
+    ------
+    DataError: scores beyond 1 and none below 0, where nobody stated a unit; proportions in nats or bits.
+    """
+    score, stated = str(conversion.score), conversion.loss_unit
+    known = values[np.isfinite(values)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    if stated in UNITS and low >= 0 and high <= 1:
         raise DataError(
-            f"{int(outside.sum())} values of {score!r} lie outside of 0 to 1, such as {worst:g}: a score is a "
-            "proportion (divide percentages by 100); pass losses with loss_unit= instead"
+            f"{score!r} lies between 0 and 1 and so has no loss_unit: 1 - score is a loss in the unit of the score"
         )
-    return np.asarray(1.0 - values)
+    unit = stated or score
+    if stated is None and low >= 0 and high > 1:
+        raise DataError(
+            f"{int((known > 1).sum())} values of {score!r} lie beyond 1, such as {known[known > 1][0]:g}: divide "
+            "percentages by 100; for a score of another size, of which more is better, state what it is measured "
+            f"in, such as loss_unit={score!r}"
+        )
+    remarks = conversion.caveats()
+    if stated is None and low < 0:
+        remarks = [
+            f"{score} has values below 0, so it is no proportion: it was taken as a score of its own unit, of "
+            "which more is better",
+            *remarks,
+        ]
+    return np.asarray(1.0 - values), unit, remarks

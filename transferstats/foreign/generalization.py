@@ -61,14 +61,16 @@ def read_matrices(
         raise DataError(f"loss={loss!r}: a score becomes the loss {SCORED!r}")
     if name == DISAGREEMENT:
         raise DataError(f"loss={name!r} is a share of tokens, which a .npy cannot say: use a long table")
-    factor, unit = (1.0, conversion.score) if conversion.score is not None else conversion.factor()
-    caveats = conversion.caveats()
+    if conversion.score is not None:
+        values, unit, caveats = error_of(values, conversion)
+    else:
+        factor, unit = conversion.factor()
+        values, caveats = factor * values, conversion.caveats()
     if values.ndim == 4:
         values, caveats = values.mean(axis=1), [*caveats, FOLDS]
     single = values.ndim == 2
     stacked = values[None] if single else values
     caveats.append(MEANS if len(stacked) == 1 else NO_SEEDS)
-    losses = error_of(stacked, conversion.score) if conversion.score is not None else factor * stacked
     units = tuple(f"subject {index + 1}" for index in range(len(stacked)))
     data = DatasetLosses(
         name="data",
@@ -76,7 +78,7 @@ def read_matrices(
         units=units,
         clusters=units,
         tokens=np.ones(len(units)),
-        losses={name: np.ascontiguousarray(losses[None])},
+        losses={name: np.ascontiguousarray(stacked[None])},
         own_lenses=len(stacked) > 1,
     )
     layers = tuple(str(index) for index in range(stacked.shape[-1]))

@@ -61,8 +61,8 @@ def _in_one_unit(
     if conversion.score is not None:
         values = _numbers(frame, conversion.score)
         rest = frame.drop(columns=[name for name in LOSSES if name in frame])
-        made = rest.assign(**{SCORED: error_of(values.to_numpy(), conversion.score)})
-        return made, conversion.score, conversion.caveats()
+        error, unit, remarks = error_of(values.to_numpy(), conversion)
+        return rest.assign(**{SCORED: error}), unit, remarks
     if loss == SCORED:
         return frame.assign(**{SCORED: _numbers(frame, SCORED)}), SCORED, []
     present = [name for name in LOSSES if name in frame and name not in (SCORED, DISAGREEMENT)]
