@@ -14,6 +14,7 @@ from transferstats.foreign.conversion import LN2, PER_BYTE, Conversion, error_of
 from transferstats.foreign.coordinates import SIDES, as_indices
 from transferstats.foreign.files import Table
 from transferstats.foreign.generalization import NO_SEEDS
+from transferstats.foreign.wide import melted
 from transferstats.grid import DISAGREEMENT, LOSSES, SCORED, TransferGrid
 from transferstats.long_tables import losses_from_frame
 
@@ -38,6 +39,7 @@ def grid_from_table(
     frame = table.frame
     if not len(frame):
         raise DataError("the table has no rows")
+    frame, wide = melted(frame, conversion, loss)
     _refuse_without(frame, SIDES, frame)
     frame, counted = _with_counts(frame)
     frame, unit, caveats = _in_one_unit(frame, conversion, loss)
@@ -50,7 +52,10 @@ def grid_from_table(
     )
     chosen = loss or next(iter(datasets[0].losses))
     names = layers or tuple(str(index) for index in range(datasets[0].n_layers))
-    provenance = {"source": "long table", "caveats": [*table.remarks, *counted, *caveats, *absent, *remarks]}
+    provenance = {
+        "source": "long table",
+        "caveats": [*table.remarks, *wide, *counted, *caveats, *absent, *remarks],
+    }
     return TransferGrid(subject, names, datasets, chosen, unit, provenance=provenance)
 
 
