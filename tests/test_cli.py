@@ -381,7 +381,7 @@ def test_fit_sweep_and_run_share_a_store(document_files: list[Path], tmp_path: P
     assert (tmp_path / "out" / "index.html").exists()
     assert "C2  python_small" in done.stdout
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
-    assert "a layer distance of 1 is 3 layers of the network" in page
+    assert "a distance of 1 is one layer of the network" in page
     assert transferstats.read_grid(tmp_path / "store").layers == ("0", "3", "6")
     other = command("sweep", *options, "--anchor", "shared")
     assert other.returncode == BAD_INPUT
