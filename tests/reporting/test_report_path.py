@@ -170,7 +170,7 @@ def test_r_gets_the_numbers_behind_the_figure(evidence: Evidence, path: Training
 
 
 def test_a_store_with_a_path_reports_it(tmp_path: Path) -> None:
-    fit = ts.FitPlan(max_steps=8, settle=8, batch=64, strengths=(1.0,), beside=None, curve=())
+    fit = ts.FitPlan(first=4, max_steps=8, settle=8, batch=64, strengths=(1.0,), beside=None, curve=())
     scored = ts.EvaluationPlan(units=12, tokens=24)
     cells = ts.known_truth_cells("iterative", seeds=2, null_replicates=0, fit=fit, evaluation=scored)
     assert not ts.sweep(ts.with_path(cells), tmp_path / "store").failures

@@ -72,7 +72,7 @@ def test_a_study_is_a_row_an_anchor_and_the_page_counts_them(tmp_path: Path) -> 
     from known_truth_report import write_report
     from known_truth_summary import SMALLEST, summarise
 
-    about = {"kind": "iterative", "dial": "0", "width": "48", "ratio": "0.5", "algorithm": 10}
+    about = {"kind": "iterative", "dial": "0", "width": "48", "ratio": "0.5", "algorithm": 11}
     rows = []
     for index in range(3):
         summaries = summarise(study(index), CERTIFICATES)
@@ -97,11 +97,13 @@ def test_published_studies_are_not_run_again(tmp_path: Path) -> None:
     from known_truth import TABLE, Task, collect
 
     name = Task("trap", 0.0, 48, 0.5, 2).name
-    pd.DataFrame({"study": [name], "algorithm": [10], "c7": ["inconclusive"]}).to_csv(
+    pd.DataFrame({"study": [name], "algorithm": [11], "c7": ["inconclusive"]}).to_csv(
         tmp_path / TABLE, index=False
     )
     assert list(collect(tmp_path / "nothing", tmp_path / TABLE)["study"]) == [name]
-    pd.DataFrame({"study": [name], "algorithm": [9], "c7": ["inconclusive"]}).to_csv(tmp_path / TABLE, index=False)
+    pd.DataFrame({"study": [name], "algorithm": [10], "c7": ["inconclusive"]}).to_csv(
+        tmp_path / TABLE, index=False
+    )
     assert collect(tmp_path / "nothing", tmp_path / TABLE).empty, "another version answered another question"
 
 

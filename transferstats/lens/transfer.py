@@ -6,15 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from transferstats.arrays import FloatArray
 from transferstats.lens.head import Head, Targets, losses
 from transferstats.lens.states import States
 from transferstats.lens.translator import Translators
 
-FloatArray = npt.NDArray[np.float64]
 Advance = Callable[[int], None]
 
 
