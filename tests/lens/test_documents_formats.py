@@ -228,7 +228,7 @@ def test_numbers_as_clusters_with_gaps_are_not_mixed_up_with_the_numbers_of_docu
     found = read_documents(
         write_file(tmp_path / "docs.jsonl", json_lines([{**row, "text": f"text {row['id']}"} for row in rows]))
     )
-    assert found.clusters == ("1", "1 alone", "1", "3")
+    assert found.clusters == ("1", "1 (alone)", "1", "3")
     assert found.notes[-1] == "2 of 4 documents have no cluster: each is its own"
     assert found.fingerprint == Documents("docs", found.units, found.clusters, found.texts).fingerprint
 

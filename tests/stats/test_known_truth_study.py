@@ -94,17 +94,17 @@ def test_a_study_is_a_row_an_anchor_and_the_page_counts_them(tmp_path: Path) -> 
 
 
 def test_published_studies_are_not_run_again(tmp_path: Path) -> None:
-    from known_truth import TABLE, Task, collect
+    from known_truth import TABLE, Task, collect, finished
 
     name = Task("trap", 0.0, 48, 0.5, 2).name
-    pd.DataFrame({"study": [name], "algorithm": [11], "c7": ["inconclusive"]}).to_csv(
-        tmp_path / TABLE, index=False
-    )
-    assert list(collect(tmp_path / "nothing", tmp_path / TABLE)["study"]) == [name]
-    pd.DataFrame({"study": [name], "algorithm": [10], "c7": ["inconclusive"]}).to_csv(
-        tmp_path / TABLE, index=False
-    )
-    assert collect(tmp_path / "nothing", tmp_path / TABLE).empty, "another version answered another question"
+    for versions, kept in (([11], [11]), ([10], [10]), ([10, 11], [11])):
+        names = [name if version == 11 else f"{name}0" for version in versions]
+        pd.DataFrame({"study": names, "algorithm": versions, "c7": "inconclusive"}).to_csv(
+            tmp_path / TABLE, index=False
+        )
+        found = collect(tmp_path / "nothing", tmp_path / TABLE)
+        assert list(found["algorithm"]) == kept, "an old page can be made again, but versions are not mixed"
+        assert finished(found) == ({name} if 11 in kept else set())
 
 
 def test_rows_follow_from_width_and_ratio() -> None:

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from transferstats.errors import DataError
+from transferstats.labels import is_missing
 
 TEXT: tuple[str, ...] = ("text", "content")
 UNIT = "unit"
 IDS: tuple[str, ...] = ("id", "_id", "doc_id", "document")
 """What stands for ``unit`` where there is no column of that name."""
 CLUSTER = "cluster"
-
-NO_LABEL: tuple[str, ...] = ("", "NA", "NaN", "nan", "N/A", "null", "None", "<NA>")
-"""How tables spell that something has no label."""
 
 MOST_LISTED, LONGEST_NAME = 12, 40
 
@@ -142,17 +140,12 @@ def _label(value: Any, where: str, column: str) -> str | None:
     """A label as text; None where there is none."""
     if isinstance(value, list | dict | bytes):
         raise DataError(f"{where}: {column!r} must be a name or a number, and is {kind_of(value)}")
-    if has_no_label(value):
+    if is_missing(value):
         return None
     label = str(value)
     if any("\ud800" <= character <= "\udfff" for character in label):
         raise DataError(f"{where}: {column!r} holds half of a surrogate pair, which no file takes: repair it")
     return label
-
-
-def has_no_label(value: Any) -> bool:
-    """Whether a label says that there is none: None, NaN, nothing but blanks, or a word for it."""
-    return value is None or bool(value != value) or (isinstance(value, str) and value.strip() in NO_LABEL)
 
 
 KINDS: dict[type, str] = {

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from transferstats import embedded
 from transferstats.errors import DataError
-from transferstats.lens.document_columns import Columns, has_no_label
+from transferstats.labels import is_missing, with_own_clusters
+from transferstats.lens.document_columns import Columns
 from transferstats.lens.document_files import READABLE, Files, Stamp, find_files
 from transferstats.lens.document_tables import MAX_CHARACTERS, Record, records, too_long
 from transferstats.lens.stored_texts import StoredTexts
@@ -35,9 +36,10 @@ class _Checks:
         if problem := _problem(unit, text):
             raise DataError(f"dataset {self.name!r}: {problem}")
         index = len(self.clusters)
-        if has_no_label(cluster):
+        if cluster is None or is_missing(cluster):
             self.alone.append(index)
-        self.clusters.append(unit if cluster is None or has_no_label(cluster) else cluster)
+            cluster = unit
+        self.clusters.append(cluster)
         self.units.append(unit)
         self._refuse_copy(unit, index, text)
         row = (unit, self.clusters[index], text)
@@ -56,11 +58,11 @@ class _Checks:
     def fingerprint(self) -> str:
         return self._digest.hexdigest()
 
-    def clashes(self) -> list[int]:
-        """Documents without a cluster that are named like a cluster of others."""
+    def apart(self) -> tuple[str, ...]:
+        """Clusters, of which those of documents without one are nobody else's."""
         alone = set(self.alone)
-        taken = {cluster for index, cluster in enumerate(self.clusters) if index not in alone}
-        return [index for index in self.alone if self.clusters[index] in taken]
+        given = [None if index in alone else cluster for index, cluster in enumerate(self.clusters)]
+        return with_own_clusters(given, self.units)[0]
 
     def notes(self) -> tuple[str, ...]:
         """What became of documents without a cluster."""
@@ -114,8 +116,8 @@ class Documents:
             raise DataError(f"dataset {self.name!r}: unit {twice!r} appears more than once; units need unique ids")
         found = checks or self._check(self.clusters)
         notes = (*self.notes, *found.notes())
-        if clashes := found.clashes():
-            found = self._check(_apart(found.clusters, clashes))
+        if (clusters := found.apart()) != tuple(found.clusters):
+            found = self._check(clusters)
         object.__setattr__(self, "clusters", tuple(found.clusters))
         object.__setattr__(self, "fingerprint", found.fingerprint)
         object.__setattr__(self, "notes", notes)
@@ -125,16 +127,6 @@ class Documents:
         for row in zip(self.units, clusters, self.texts, strict=True):
             checks.add(*row)
         return checks
-
-
-def _apart(clusters: Sequence[str], clashes: Iterable[int]) -> list[str]:
-    """Clusters, those of some documents renamed so that they share none."""
-    renamed, taken = list(clusters), set(clusters)
-    for index in clashes:
-        while renamed[index] in taken:
-            renamed[index] += " alone"
-        taken.add(renamed[index])
-    return renamed
 
 
 def _problem(unit: str, text: str) -> str:

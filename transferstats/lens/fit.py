@@ -109,8 +109,7 @@ class Fit:
 
     A lens whose held-out kl turns round, because steps scatter it or because it has learnt its rows by heart,
     is fitted again from its start with half the size of steps, until that gains nothing: so the size that is right
-    for few rows need not be known beforehand. Of all these descents the lens of least
-    held-out kl is kept.
+    for few rows need not be known beforehand. Of all these descents the lens of least held-out kl is kept.
 
     ``rng``: CPU generator of what chance decides here, apart from the order of the rows. ``start``: by default,
     ridge.
@@ -129,15 +128,18 @@ class Fit:
         self.kept: tuple[Translators, Certificate] | None = None
         self.share, self.rounds = problem.plan.share, 0
         self.scale: StepScale | None = None
+        self.steps: int | None = None
         if problem.plan.method == "ridge":
             self.kept = self.start.lenses, _uncertified(problem, self.start)
-        else:
-            self._begin(torch.ones_like(self.start.kl).bool())
+            return
+        if problem.plan.optimiser == "natural":
+            self.scale = measured_scale(problem, self.start.lenses, self.start.kl, self.start.stats, rng)
+        self._begin(torch.ones_like(self.start.kl).bool())
 
     @property
     def done(self) -> bool:
         """Whether no lens moves any more."""
-        return self.problem.plan.method == "ridge" or self.steps is None
+        return self.steps is None
 
     def take(self, batch: Batch) -> None:
         """One step of the lenses that still move."""
@@ -154,9 +156,6 @@ class Fit:
 
     def _begin(self, again: Tensor) -> None:
         """A descent of some of the lenses (G,), from their start."""
-        if self.scale is None and self.problem.plan.optimiser == "natural":
-            start = self.start
-            self.scale = measured_scale(self.problem, start.lenses, start.kl, start.stats, self.rng)
         self.descent = begun(self.problem, self.start, self.rng, scale=self.scale, share=self.share)
         self.descent.keep(again)
         self.trace = _Trace(self.start)

@@ -53,7 +53,7 @@ class Pipeline:
         """The ridge start of each layer's own lens."""
         return ridge_start(self._problem(self._identity(self._layers), self.plan))
 
-    def lenses(self, *, ladder: bool, beside: bool = True) -> dict[str, Fitted]:
+    def lenses(self, *, ladder: bool) -> dict[str, Fitted]:
         """Readout -> lenses: "own", "shared", with ``ladder`` the "tied" ones between them, and the second set.
 
         Lenses that wait for none share one pass over the rows.
@@ -63,7 +63,7 @@ class Pipeline:
         if ladder:
             first["tied"] = self.tied()
         anchors = {"own": self.plan.anchor}
-        if beside and self.plan.second_anchor is not None:
+        if self.plan.second_anchor is not None:
             anchors[stored_name("own", BESIDE)] = self.plan.second_anchor
         first |= {name: self.own(name, starts, at) for name, at in anchors.items() if at != "shared"}
         made = self.fitted(first)

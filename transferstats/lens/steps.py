@@ -12,8 +12,9 @@ curvature. So the size is
 
     eta = min(MOST, share * B * kl / noise)
 
-with one ``share`` for all widths, vocabularies and kinds of networks: what a step scatters stays a small part of
-what is still to be learnt.
+with one ``share``, and from some step on falls with the square root of their number: what a step scatters stays a
+small part of what is still to be learnt. Rates that had been found by hand at widths of 128 and 576, where they
+differed by a factor of ten and more, agree with shares between .08 and .28.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from torch import Tensor
 from transferstats.lens.head import Head, Targets, draw_outputs, kl_gradient
 from transferstats.lens.translator import Moments, damped_factor, inverse_scale
 
+FLOOR = 1e-150  # what is silent, or already right, divides nothing by 0
 MOST = 1.0  # of a natural step, whatever its rows: to the minimum, were curvature what was measured
 ROWS = 1024  # measured before the first step
 
@@ -43,7 +45,7 @@ class StepScale:
     noise: Tensor
 
     def size(self, rows: int, share: float) -> Tensor:
-        """(G,) float32 size of steps of so many rows: the eta of a plain natural step."""
+        """(G,) float32 size of steps of so many rows, without its upper end."""
         return (share * rows / self.noise).float()
 
     def chosen(self, which: Tensor) -> StepScale:
@@ -73,13 +75,10 @@ def step_scale(slopes: Slopes, stats: Moments, kl: Tensor, *, damping: float, in
     """
     fisher = (slopes.drawn.mT @ slopes.drawn / slopes.drawn.shape[1]).double()
     level = damping * fisher.diagonal(dim1=1, dim2=2).mean(-1)
-    tiny = torch.finfo(torch.float64).tiny
-    outputs = torch.cholesky_inverse(damped_factor(fisher, level.clamp_min(tiny**0.5)))
+    outputs = torch.cholesky_inverse(damped_factor(fisher, level.clamp_min(FLOOR)))
     inputs = _input_inverse(stats, input_damping)
     noise = _lengths(slopes.kl, outputs, fisher) * (1 + _lengths(slopes.inputs, inputs, stats.covariance))
-    return StepScale(
-        inputs.float(), outputs.float(), (noise.mean(1) / kl.clamp_min(tiny**0.5)).clamp_min(tiny**0.5)
-    )
+    return StepScale(inputs.float(), outputs.float(), (noise.mean(1) / kl.clamp_min(FLOOR)).clamp_min(FLOOR))
 
 
 def pooled(scale: StepScale) -> StepScale:

@@ -105,7 +105,7 @@ def cells(
     ----------
     subject: "embedded", a Hugging Face directory, a ``.gguf`` file or a hub id; as ``LanguageSource`` where only
         some of its layers are used.
-    datasets: shipped domains, ``.jsonl(.gz)`` files or folders of ``.txt`` files.
+    datasets: as ``read_documents`` takes them: shipped domains, tables of documents, folders.
     seeds: K independent replicates, each trained on its own disjoint fold of documents.
     null_replicates: R runs of the whole pipeline in the world where one shared lens is exactly right; they use
         the folds of the seeds. 0 leaves claims about the null untested; otherwise 5 or more.
